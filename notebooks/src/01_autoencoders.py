@@ -33,7 +33,7 @@ from companion.zoo.yourself import cost, train_it, use
 
 _ = torch.manual_seed(0)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and what 16 random numbers decode to.", "name": "fig-opening"}}
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 model = pretrained("ae-mnist")
 with torch.no_grad():
@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square, and it is worth paying: the mean is what makes the denoiser below a score, the square what makes the error a likelihood.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, the mean makes the denoiser below a score, and the square makes the error a likelihood.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -283,7 +283,7 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 #
 # What does a decoder gain if it need not be affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images lie on a curve: pixels light up and go dark again. A flat subspace needs more dimensions to hold a curve; a network can bend.
 #
-# We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all training images, at full scale for ten ({doc}`/book/running`); `fit` is this loop with precautions.
+# We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all images ({doc}`at full scale </book/running>` for ten); `fit` is this loop with precautions.
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
@@ -297,7 +297,7 @@ for x in batches:
     optimizer.step()
     losses.append(mean_loss.item())
 
-# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions on the training data ({prf:ref}`thm-pca`).", "name": "fig-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions ({prf:ref}`thm-pca`).", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
 with torch.no_grad():
     least = loss(pca, train.images.flatten(1)).mean().item()
@@ -312,7 +312,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-training` the network passes every affine autoencoder. Four codes of 16 dimensions on the 10,000 test images, the networks after ten epochs, with the error summed over the pixels (+- one standard error over images):
+# In {numref}`fig-training` the network passes every affine autoencoder. Four codes of 16 dimensions on the 10,000 test images, the networks after ten epochs, the error summed over the pixels (+- one standard error over images):
 
 # %% tags=["numbers"]
 conv = pretrained("conv-ae-mnist")
@@ -463,11 +463,11 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier, which adds little of its own. With thirty labels the codes are ahead of all three, in spite of chance (bands); with a thousand the pixels have caught up, PCA stays behind, random weights are worst.
+# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up, random weights are worst.
 #
 # Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. But the error says how easily the decoder draws an image, not how often such images occur: a black image has a smaller error than almost every digit.
 #
-# :::{depth-start} with few labels a code helps a little; its error misses a hidden class
+# :::{depth-start} with few labels a code helps; its error misses hidden ones
 # :::
 # **What lies between the classes.** Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (a code has another unit than pixels):
 
@@ -594,7 +594,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", low)
 # \mathcal{L}_\text{DAE} = \mathbb{E}_{x} \, \mathbb{E}_{\varepsilon \sim \mathcal{N}(0, \sigma^2 I)} \lVert x - f(g(x + \varepsilon)) \rVert^2 .
 # $$ (def-denoising-loss)
 #
-# The noise $\varepsilon$ is independent of $x$. A copy keeps the noise and has the loss $\sigma^2 D$. To do better, the network has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
+# A copy keeps the noise and has the loss $\sigma^2 D$. To do better, one has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
@@ -676,14 +676,14 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 #
 # :::{prf:theorem} The best denoiser and the gradient of the log-density
 # :label: thm-score
-# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the *posterior mean* $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$, the mean of $x$ given what is seen, has the smallest denoising loss {eq}`def-denoising-loss`, and
+# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the *posterior mean* $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$ has the smallest denoising loss {eq}`def-denoising-loss`, and
 #
 # $$
 # \mathbb{E}[x \mid \tilde{x}] - \tilde{x} = \sigma^2 \, \nabla_{\tilde{x}} \log p_\sigma(\tilde{x}) .
 # $$ (eq-score)
 # :::
 #
-# The gradient of a log-density is its {term}`score`. So the arrow to the best reconstruction points to where noisy data are more likely. Why? The density of the noisy data is a mixture, with one Gaussian around each clean point $x$, $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x};\, x, \sigma^2 I)$. The gradient of a Gaussian is itself times $(x - \tilde{x}) / \sigma^2$: each clean point pulls $\tilde{x}$ towards itself, the more strongly, the more probable it is given $\tilde{x}$. All pulls together lead to the mean of the clean points, with these probabilities as weights.
+# The gradient of a log-density is its {term}`score`. So the arrow to the best reconstruction points to where noisy data are more likely. Why? Their density is a mixture, with one Gaussian around each clean point $x$, $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x};\, x, \sigma^2 I)$. The gradient of a Gaussian is itself times $(x - \tilde{x}) / \sigma^2$: each clean point pulls $\tilde{x}$ towards itself, the more strongly, the more probable it is given $\tilde{x}$. All pulls together lead to the mean of the clean points, with these probabilities as weights.
 #
 # :::{dropdown} Proof
 # For each $\tilde{x}$, {eq}`eq-mean-minimizes` for the distribution of $x$ given $\tilde{x}$ says that the best answer is the mean. The Gaussian has bounded derivatives, so we may differentiate inside the expectation:
@@ -709,7 +709,7 @@ def best_denoiser(x_tilde, points, sigma):
     return log_weight.softmax(1) @ points  # the posterior mean
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels; the longest is always drawn equally long. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
 turn = math.pi * torch.rand(70).double() ** 0.8
 arc = torch.stack([turn.cos(), turn.sin() - 0.3], 1)
 cluster = 0.08 * torch.randn(30, 2).double() + torch.tensor([0.1, -0.8])
@@ -730,7 +730,7 @@ for panel, sigma in zip(panels, (0.12, 0.35, 0.9), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode (a peak) of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
+# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
 #
 # Does a network find these arrows? For data uniform on the unit circle the best denoiser is known.
 #
@@ -787,9 +787,9 @@ for _ in range(200):
 print("radius that the best denoiser keeps, 0.951:", abs(kept.norm() - 0.951).item() < 5e-4)
 
 # %% [markdown]
-# The network has no bottleneck; the noise has $\sigma = 0.3$.
+# A network without a bottleneck, trained to remove noise with $\sigma = 0.3$, comes close:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "numbers"]
 circle_points = circle.float()[torch.randint(720, (40_000,))]
 denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
 batches = data.Batches(circle_points, batch_size=256, num_epochs=pick(small=10, full=40))
@@ -824,13 +824,13 @@ fig
 #
 # ### Digits from arrows
 #
-# Can such arrows *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
+# Can such arrows *draw*? Alone they end at a peak of the density. So go a fraction $\eta$ of the way, add noise, and repeat:
 #
 # $$
 # \tilde{x} \leftarrow \tilde{x} + \eta \big( r(\tilde{x}) - \tilde{x} \big) + \sqrt{2 \eta}\; \sigma\, \xi, \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-noisy-steps)
 #
-# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics`, explained in {ref}`chapter 12 <sec-langevin>`. We start the denoiser of {numref}`fig-denoised` from noise alone, and denoise once more at the end.
+# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics` ({ref}`chapter 12 <sec-langevin>`). We start the denoiser of {numref}`fig-denoised` from noise, and denoise once more at the end.
 
 
 # %% tags=["mnist"]
@@ -857,7 +857,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; trained without noise it rarely does. Many noise levels, from much to little, make a *diffusion model*.
+# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; trained without noise it rarely does. Many noise levels make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
@@ -871,9 +871,9 @@ plots.image_rows(rows)
 # \mathcal{L}_\text{CAE} = \mathbb{E}_x \Big[ \lVert x - f(g(x)) \rVert^2 + \lambda \Big\lVert \frac{\partial g(x)}{\partial x} \Big\rVert_F^2 \Big] ,
 # $$ (def-contractive-loss)
 #
-# where $\lambda > 0$ (no eigenvalue) weighs the penalty. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
+# where $\lambda > 0$ is a weight. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
 #
-# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$, as {cite:t}`madry2018` do for classifiers,
+# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$ {cite:p}`madry2018`,
 #
 # $$
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
@@ -881,15 +881,15 @@ plots.image_rows(rows)
 #
 # An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too.
 #
-# We trained four networks of one architecture: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$, for ten epochs. Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
+# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes. And under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step between codes changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. A number is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway, where no image told it what to draw, one sees a blurred mixture.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. A number is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway one sees a blurred mixture, as no image told it what to draw.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::
-# The four networks in numbers: the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian of the encoder, and the same *relative* to the total variance of the codes.
+# The four networks, after ten epochs, in numbers: the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian of the encoder, and the same *relative* to the total variance of the codes.
 
 # %% tags=["numbers", "columns"]
 names = {
@@ -1129,7 +1129,7 @@ print("a cross-fade has the smallest ratio, 1:", abs(path_length_ratio(fade) - 1
 #
 # Why do random codes $z \sim \mathcal{N}(0, I)$ give no digits ({numref}`fig-opening`)? The decoder was trained on codes of real images only, and nothing in the loss says how these are distributed. So a smaller error, measured at such codes only, promises no better samples.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions: colored by digit, each digit written at their mean (left), and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions, by digit (left), and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
 with torch.no_grad():
     order = torch.randperm(len(test.images))  # the halves of the test set have other writers
     codes, digits = model.encode(test.images)[order], test.labels[order]
@@ -1151,9 +1151,9 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps*, regions with few codes, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$, so more dimensions make codes harder to hit.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$, so more dimensions make codes harder to hit.
 #
-# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* tells them from codes of test digits by a number, the energy distance: twice the mean distance between the two samples, less the mean distances within each. If both are mixed and divided at random, is it ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture comes much nearer.
+# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If they are mixed and divided at random, is it ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture is nearer than the Gaussians.
 
 # %% tags=["serves"]
 part = min(1500, len(codes) // 4)
@@ -1251,19 +1251,13 @@ print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.0
 # (sec-ae-likelihood)=
 # ## Decoder, noise and mixture: a likelihood
 #
-# To train decoder and distribution of codes together, we need one number for how well they fit an image. The squared error is a part of it, up to a factor and a constant the negative log-density of Gaussian noise around the reconstruction,
-#
-# $$
-# \log \mathcal{N}\big(x;\, f(z), s^2 I\big) = - \frac{\lVert x - f(z) \rVert^2}{2 s^2} - \frac{D}{2} \log 2 \pi s^2 .
-# $$
-#
-# So draw a code from $p(z)$, decode it, add noise of variance $s^2$: this model has as its density the mean over all codes,
+# To train decoder and distribution of codes together, we need one number for how well they fit an image. The squared error is a part of it: up to a factor and a constant it is the negative log-density of Gaussian noise around the reconstruction. So draw a code from $p(z)$, decode it, add noise of variance $s^2$: this model has as its density the mean over all codes,
 #
 # $$
 # p(x) = \int p(z)\; \mathcal{N}\big(x;\, f(z), s^2 I\big)\, \mathrm{d}z ,
 # $$ (def-decoder-density)
 #
-# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none. Can a mean over random codes from the mixture estimate it?
+# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none: its third limit, after the unknown distribution of its codes and their gaps. Can a mean over random codes from the mixture estimate it?
 
 # %% tags=["serves"]
 near = Density(model, mixture)  # noise, and codes around g(x), both fitted to training digits
@@ -1293,7 +1287,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>` (natural logarithms). Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image. Random codes miss them; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
+# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
 #
 # A high density is no verdict, though: in this model the bound of a black image is far above that of a digit, and other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #
@@ -1305,7 +1299,7 @@ plots.curves(
 # A black image has a bound of 976 ± 5 nats ({ref}`experiment <exp-code-model>`).
 # :::
 #
-# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6). For many noise levels the bound becomes a sum of denoising losses {eq}`def-denoising-loss`: the diffusion model (chapter 9).
+# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6); for many noise levels it becomes a sum of denoising losses, the diffusion model (chapter 9).
 #
 # :::{dropdown} If you come from the lectures
 # The contracting penalty is a derivative in the input; the check of {eq}`eq-tanh-jacobian` rejects one in the weights (E4 of the {doc}`errata </book/errata>`). Autoencoders do have a probabilistic reading: a squared error is a Gaussian log-density, and the denoising one has {prf:ref}`thm-score`. Features need no lower dimension than the data, as a wide denoising autoencoder shows. And one must say whether the error is squared {eq}`eq-mean-minimizes`.

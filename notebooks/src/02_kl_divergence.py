@@ -104,7 +104,7 @@ print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# An example: eight letters, `abbbbccd`, with the code made for their frequencies, and with one made for others that costs half a bit more per letter:
+# For example, `abbbbccd` with the code made for its frequencies, and with another:
 #
 # **Check.** The bits of both texts are counted, and the difference per letter is compared with the KL divergence. The other order of the arguments and a result in bits are rejected.
 
@@ -187,7 +187,7 @@ Slider(
 #
 # Equality in the first step needs a constant ratio $q / p$ on the support of $p$, equality in the last step all mass of $q$ there; together they mean $p = q$. With densities the sums become integrals. $\square$
 #
-# So the KL divergence is zero for the right distribution and positive for all others: as a loss, it is smallest there only.
+# So, as a loss, the KL divergence is smallest for the right distribution only.
 #
 # :::{depth-start} mass of q outside the support of p makes it strictly positive
 # :::
@@ -275,9 +275,9 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data as under the best Gaussian. By the same sum, $n$ samples from $p$ look like samples from $q$ with a probability of about $e^{-n D(q \Vert p)}$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. By the same sum, $n$ samples from $p$ look like samples from $q$ with a probability of about $e^{-n D(q \Vert p)}$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: it can no longer be compared. Added noise prevents it.
+# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: it cannot be compared with others. Added noise prevents it.
 #
 # :::{depth-start} how rarely samples look like another distribution
 # :::
@@ -451,6 +451,13 @@ plots.curves(
 # %% [markdown]
 # Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
+# %% [markdown]
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
+#
+# :::{depth-start} to leave out a mode costs log 2, or the squared distance
+# :::
+# The distance at which the two searches of {numref}`fig-mode-choice` become equal:
+
 # %% tags=["nbval-check-output", "numbers"]
 low, high = 2.4, 3.2
 for _ in range(12):  # halve the interval in which the two searches become equal
@@ -461,10 +468,6 @@ for _ in range(12):  # halve the interval in which the two searches become equal
 print(f"the best reverse fit leaves the middle when the modes are {2 * c:.2f} apart")
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley makes the larger KL divergence, while the forward fit covers both at any distance.
-#
-# :::{depth-start} to leave out a mode costs log 2, or the squared distance
-# :::
 # Let the modes be at $\pm c$ with unit variance, and $q = \mathcal{N}(c, 1)$ the right one. Then
 #
 # $$
@@ -533,7 +536,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-gaussians)
 #
-# since under $p$ the mean of $(x - a)^\top M (x - a)$ is $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
+# as the mean of a quadratic form is a trace. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
 # \begin{aligned}
@@ -907,7 +910,7 @@ plots.curves(
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
 # $$ (eq-de-bruijn)
 #
-# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation is the {term}`Fisher divergence`; it compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike, and no difference is lost.
+# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation, the {term}`Fisher divergence`, compares the slopes of the log-densities, the {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike, and no difference is lost.
 #
 # With much noise nothing of the KL divergence is left, so it is the sum of what is lost on the way:
 #
@@ -921,7 +924,7 @@ plots.curves(
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
 # :::
 #
-# Of two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference:
+# Of the 0.74 nats from $\mathcal{N}(0, 0.3)$ to $\mathcal{N}(1, 1.5)$ the first unit of noise variance takes 0.45.
 #
 # **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
@@ -954,7 +957,7 @@ whole = kl_divergence(Normal(0.0, 0.3**0.5), Normal(1.0, 1.5**0.5))
 lost = torch.trapezoid(rate[taus < 1], taus[taus < 1])
 sides = torch.trapezoid(rate, taus), whole
 verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1": lost})
-print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
+assert (round(whole.item(), 2), round(lost.item(), 2)) == (0.74, 0.45)
 
 # %% [markdown]
 # :::{depth-start} a small KL divergence forces a small total variation
@@ -1003,7 +1006,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# provided that $p$ has no mass outside the support of $q$; otherwise the result is too small by that mass. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
 #
 # :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::
@@ -1079,7 +1082,7 @@ print("the variances are equal between 1.12 and 1.13:", equal)
 # \end{aligned}
 # $$ (eq-estimator-gradients)
 #
-# As a loss, $k_1$ gives pure noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. Here are all three:
+# As a loss, $k_1$ gives noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. Here are all three:
 #
 # **Check.** For a Gaussian $q_\theta$ and the two modes of the opening figure the means are integrals, and the gradients on the right come from autograd. That each loss has the gradient of $D(q_\theta \Vert p)$ is rejected.
 
@@ -1382,7 +1385,7 @@ exercises.check_best_isotropic(variance)
 # - Without overlap it is infinite. Noise makes it finite, and it falls at half the squared distance of the scores {eq}`eq-de-bruijn`.
 # - The gradient of an unbiased estimator need not be unbiased {eq}`eq-estimator-gradients`.
 #
-# To go on: {cite:t}`cover2006`, {cite:t}`mackay2003` and {cite:t}`blei2017`.
+# To go on: {cite:t}`cover2006` and {cite:t}`blei2017`.
 #
 # :::{dropdown} If you come from the lectures
 # The proof of Gibbs' inequality ends with an inequality {eq}`eq-kl-support`, not with $\log 1$. The KL divergence is invariant under a change of variables only if the map is one-to-one, or at least sufficient. The two orders can give the same value, as for Gaussians of equal variance. It is zero for equal distributions only, not for similar ones, and it is no distance. In the formula for a diagonal Gaussian the variances are not squared (E10 of the {doc}`errata </book/errata>`), and of the two coins it is the fair one that may show heads only (E18). Several notations and both orders are in use; the {doc}`notation page </book/notation>` fixes one.

@@ -46,7 +46,7 @@ plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": ne
 
 # %% [markdown]
 # :::{admonition} The idea
-# Let the encoder return a small cloud instead of a point, and let the decoder rebuild the image from a random point of the cloud. Penalize the distance of each cloud from one fixed distribution, the noise of which new images will be made. The clouds of all images together then fill this distribution, and what the decoder makes of its noise is a new image.
+# Let the encoder return a small cloud instead of a point, and let the decoder rebuild the image from a random point of it. Penalize the distance of each cloud from one fixed distribution, the noise of which new images will be made. The clouds of all images together then fill this distribution, and what the decoder makes of its noise is a new image.
 # :::
 #
 # This is a variational autoencoder, a {term}`VAE`. {numref}`fig-vae-opening` shows one at work, the model of this chapter. Its loss is minus the {term}`ELBO` of chapter 3.
@@ -84,7 +84,7 @@ fig
 # %% [markdown]
 # **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
 #
-# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. A gray level itself has no likelihood under them, as a Bernoulli variable is never 0.3 ({ref}`below <sec-test-likelihood>`).
+# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
 # :::{depth-start} the class; the best variance of a Gaussian decoder is its mean squared error
 # :::
@@ -340,7 +340,7 @@ def plane_run(case, steps=500):
 
 plane = {name: plane_run(case) for name, case in cases.items()}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, the codes of 1,000 points, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, 1,000 codes, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
 fig, panels = plots.figure(4, rows=2, height=1.9)
 turn = torch.linspace(0, 2 * math.pi, 100)
 for k, (name, (_, x, z, _, new)) in enumerate(plane.items()):
@@ -407,7 +407,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
     print(f"{name:12} {values.mean():.2f} +- {values.std() / 5**0.5:.2f} nats")
 
 # %% [markdown]
-# So almost a quarter of the KL is mismatch, and one sees it: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
+# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
 # Train one on points of your own in {numref}`fig-train-vae`. With a large weight of the KL the samples stay one spot; with weight zero the codes leave the prior.
 
@@ -474,7 +474,7 @@ for number, x in enumerate(map(binarize, batches), start=1):
             kls, active = latent_kls(model.posterior(sets[1])), active_units(model, sets[1])
         history += [(torch.stack(bounds), kls.mean(0), active.variance)]
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps, in one run, and the shipped weights after 600,000 (dots). Left: the bound; dotted, the best that a model without a latent can reach. Right: the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps, in one run, and the shipped weights after 600,000 (dots). Left: the bound; dotted, the best without a latent. Right: the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
 with torch.no_grad():
     ends = [elbo_terms(vae, digits).elbo for digits in sets]
     end_kls = latent_kls(vae.posterior(sets[1])).mean(0)
@@ -499,7 +499,8 @@ fig
 #
 # - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. (What is left of the KL is no information: all clouds are off the prior alike.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
-# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`; so we look at test digits, too.
+#
+# Decoder and encoder can both overfit {cite:p}`cremer2018`, so here are test digits:
 
 # %% tags=["numbers", "columns"]
 print("test digits        bound     KL  active units")
@@ -514,7 +515,7 @@ error = (ends[0].var() / 1000 + ends[1].var() / 1000) ** 0.5
 print(f"at the end, training less test digits: {apart:.1f} +- {error:.1f} nats")
 
 # %% [markdown]
-# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all. After a short training, expect worse images and failing checks below.
+# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all. A short training gives worse images and failing checks.
 
 # %%
 print(cost("vae-mnist"))
@@ -555,11 +556,11 @@ _ = right.set(xscale="log", xlabel="weight of the KL", ylabel="not recognized (%
 fig
 
 # %% [markdown]
-# In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ a nat of rate must buy $\beta$ nats of distortion, so the curve has the slope $-\beta$; at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is a looser lower bound of $\log p_\theta(x)$, as the KL is not negative; for $\beta < 1$ it need not be a bound. Report neither as a likelihood.
+# In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ a nat of rate must buy $\beta$ nats of distortion, so the curve has the slope $-\beta$; at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is a looser lower bound of $\log p_\theta(x)$, as the KL is not negative; for $\beta < 1$ it need not be a bound.
 #
-# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: most are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions (first row) and samples, after 180 steps.
+# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: most are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions and samples after 180 steps.
 #
-# :::{dropdown} In numbers: rate, mismatch and samples for each weight
+# :::{dropdown} In numbers
 # With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
 # :::
 
@@ -734,7 +735,7 @@ print(
 #
 # Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. One would prove nothing: a change has helped only if the difference is several times its standard error.
+# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. A change has helped only if the difference is several times its standard error.
 
 
 # %% tags=["serves"]
@@ -792,7 +793,7 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (On the plateau of {numref}`fig-watched`, at a smaller rate, they do come; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (The plateau of {numref}`fig-watched`, at a smaller rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
 #
 # :::{dropdown} At a quarter of the learning rate nothing collapses
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
@@ -885,7 +886,7 @@ print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.m
 # %% [markdown]
 # The last number is $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: the estimate is a lower bound on average, and so small an effective number of samples says that it is not tight.
 #
-# When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a *paired* difference, on the same digits?
+# When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? Is the standard error that of a *paired* difference, on the same digits?
 
 # %% [markdown]
 # :::{depth-start} a cross-entropy of gray levels is no likelihood
@@ -1073,7 +1074,7 @@ fig
 #
 # Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by so much. A likely reason: the encoder sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
 #
-# :::{dropdown} In numbers: the gap on test and on training digits
+# :::{dropdown} In numbers
 # Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
 # :::
 #
@@ -1405,4 +1406,4 @@ exercises.check_draw_spread(draw_spread)
 # - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #
-# To go on: {cite:t}`kingma2019`, {cite:t}`burda2016`, {cite:t}`cremer2018` {cite:t}`alemi2018` and {cite:t}`he2019`.
+# To go on: {cite:t}`kingma2019` and {cite:t}`he2019`.
