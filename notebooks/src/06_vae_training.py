@@ -82,18 +82,18 @@ for start, end in edges:
 fig
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
-#
-# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
-#
-# :::{depth-start} the class; the best variance of a Gaussian decoder is its mean squared error
-# :::
 # In code, {numref}`fig-vae-diagram` is a class with three distributions; the prior $\mathcal{N}(0, I)$ is inherited.
 
 # %% tags=["shown", "nbval-check-output"]
 show(Vae, docstring=False)
 
 # %% [markdown]
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
+#
+# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
+#
+# :::{depth-start} the best variance of a Gaussian decoder is its mean squared error
+# :::
 # The KL does not contain the decoder's variance, so {eq}`eq-learned-sigma` holds for networks, too. For fixed networks the bound on a batch $x_1, \dots, x_N$ of images with $D$ pixels is largest at
 #
 # $$
