@@ -129,12 +129,12 @@ def compare(size: int, seed: int) -> dict[str, float]:
 @torch.no_grad()
 def draw_again(size: int, seed: int, scale: float = 2.0, own: bool = False) -> dict[str, float]:
     """Nearness at another scale of guidance, or for sentences about the training scenes themselves."""
-    asked = landscapes(NUM, 100 + seed).attributes
+    model, asked = trained(size), landscapes(NUM, 100 + seed).attributes
     torch.manual_seed(seed)
     if own:
         asked = scenes(0)["attributes"][torch.randint(size, (NUM,))]
     label = tokens(captions(asked, torch.rand(NUM, DRAWS)))
-    return closeness(decoded_landscapes(drawn(trained(size), label, scale)), size)
+    return closeness(decoded_landscapes(drawn(model, label, scale)), size)
 
 
 CONDITIONS: dict[str, Condition] = {

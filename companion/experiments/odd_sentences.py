@@ -54,17 +54,19 @@ def shares(read: Tensor, colors: Tensor, hits: dict[str, Hit]) -> dict[str, floa
 @torch.no_grad()
 def tell(form: str, hits: dict[str, Hit], seed: int, scale: float = 2.0) -> dict[str, float]:
     """Landscapes for a form of sentence in which {a}, {b} and {c} are three random colors."""
+    model = shipped()  # before the seed, since to build it takes random numbers
     torch.manual_seed(seed)
     colors = torch.rand(NUM, len(COLORS)).argsort(1)[:, :3]
     names = [[list(COLORS)[k] for k in row] for row in colors.tolist()]
     texts = [form.format(a=a, b=b, c=c) for a, b, c in names]
-    read = landscape_reader().read(decoded_landscapes(drawn(shipped(), tokens(texts), scale)))
+    read = landscape_reader().read(decoded_landscapes(drawn(model, tokens(texts), scale)))
     return shares(read, colors, hits)
 
 
 @torch.no_grad()
 def unknown(kind: str, seed: int, scale: float = 2.0) -> dict[str, float]:
     """Sentences that tell all, of a lone house, with its color's word "known", left "out", or of a "random" vector."""
+    model: Any = deepcopy(shipped())
     torch.manual_seed(seed)
     asked = landscapes(3 * NUM, 100).attributes
     asked = asked[asked[:, BEHIND] == 0][:NUM]
@@ -73,7 +75,6 @@ def unknown(kind: str, seed: int, scale: float = 2.0) -> dict[str, float]:
     if kind == "out":
         draws[:, COLOR] = 0
     label = tokens(captions(asked, draws, 0.5))
-    model: Any = deepcopy(shipped())
     if kind == "random":
         red, words = VOCABULARY.index("red") + 1, model.denoiser.network.words.weight
         shades = tokens(

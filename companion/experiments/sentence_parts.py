@@ -95,13 +95,14 @@ def draw(
     scale: float, interval: tuple[float, float], seed: int, order: str = "as they are"
 ) -> dict[str, float]:
     """Landscapes for sentences about seen combinations, two each, and about those held out."""
+    model = shipped()  # before the seed, since to build it takes random numbers
     found: dict[str, float] = {}
     for prefix, held_out in (("seen", False), ("held out", True)):
         asked = landscapes(NUM // 2, 100 + seed, held_out).attributes.repeat(2, 1)
         torch.manual_seed(seed)
         texts = captions(asked, torch.rand(NUM // 2, DRAWS).repeat(2, 1))
         label = tokens(reordered(texts, order))
-        images = decoded_landscapes(drawn(shipped(), label, scale, interval))
+        images = decoded_landscapes(drawn(model, label, scale, interval))
         found |= measures(images, asked, prefix)
     return found
 
