@@ -180,7 +180,7 @@ plots.image_rows({fill(s, 24): draw(s) for s in order}, tile=0.75)
 # %% [markdown]
 # The vectors that the patches will see say the same, here those of the word "purple":
 
-# %% tags=["numbers", "columns"]
+# %% tags=["numbers"]
 network = model.denoiser.network  # the transformer
 places = {s: s.replace(",", "").split().index("purple") for s in order}
 front = "a small purple house, by day"
