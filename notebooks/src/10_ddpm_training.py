@@ -254,9 +254,7 @@ fig
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (def-self-attention)
 #
-# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale.
-#
-# The trained network does use the whole image:
+# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel: the root of the mean squared derivative, and the percentage of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
@@ -684,6 +682,9 @@ rows = {name: add_noise(s, sevens, times, noise.expand(10, 1, 28, 28)) for name,
 rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
+# %% [markdown]
+# Where is there something to learn?
+
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
@@ -712,9 +713,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule has a good part of its thousand steps where even the best linear estimate leaves nearly all of the variance unexplained ({numref}`fig-two-schedules`), so next to nothing can be learned there. For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
-#
-# At a higher resolution the schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
+# On the linear schedule the best linear estimate leaves nearly all of the variance unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution a schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -794,7 +793,7 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
@@ -1012,13 +1011,13 @@ for t in (100, 400, 700, 850):
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the two outermost ones reach to infinity {cite:p}`ho2020`:
+# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the outermost two reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so variances and last steps can be compared without a new training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule from the frequency of each gray level in the training set (box).
+# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so variances and last steps can be compared without a new training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>` {cite:p}`bao2022`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule from the frequency of each gray level in the training set (box).
 
 # %% tags=["serves"]
 gray = 2 * (255 * test.images[:500]).round() / 255 - 1
@@ -1080,7 +1079,7 @@ if test.name == "mnist":
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
 # :::
-# **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies we get the decoder of {cite:t}`kingma2021`). By Bayes' rule,
+# **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies this is the decoder of {cite:t}`kingma2021`). By Bayes' rule,
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
