@@ -502,9 +502,6 @@ Slider(
     start=5,
 )
 
-# %% [markdown]
-# At zero all images are the decoded origin:
-
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 z = digits_vae.prior(500).sample()
@@ -516,7 +513,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# Here the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
+# At zero all images are the decoded origin. The belief is right here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)

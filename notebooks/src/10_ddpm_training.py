@@ -46,7 +46,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`why <sec-thrown-away>`). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -121,7 +121,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of both models.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of two models.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -145,7 +145,7 @@ fig
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$, on average over $t$
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -395,7 +395,7 @@ plots.curves(
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if they are of the same size at all times:
+# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if its errors are of the same size at all times:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an output with the same error at all times implies, on the linear schedule.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
