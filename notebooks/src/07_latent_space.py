@@ -115,7 +115,7 @@ fig
 #
 # By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below).
 #
-# And do draws of the prior show digits? Of a VAE and an autoencoder of the same layers the table has the fraction *not recognized*: taken for none by two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`), less that of real digits; ± is one standard error.
+# And do draws of the prior show digits? The table has the fraction that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) do *not recognize*, less that of real digits (so it can be negative), for a VAE and an autoencoder of the same layers; ± is one standard error.
 
 # %% tags=["numbers", "columns"]
 clouds = plane.posterior(digits.view(-1, 1, 28, 28))
@@ -148,7 +148,7 @@ for name, z in codes.items():
 #
 # Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
 #
-# :::{depth-start} the holes lie between the classes: the codes have another distribution than the prior
+# :::{depth-start} the holes lie between the classes, where the prior draws and no code lies
 # :::
 # {numref}`fig-plane-digits` has the codes on the map.
 
@@ -231,13 +231,11 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-mean-or-draw)=
 # ## Why samples blur, and when to take a mean or a draw
 #
-# Which image should the decoder draw at a point $z$ that the Gaussians of many images cover? Its mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes` the best answer is the weighted average,
+# Which image should the decoder draw at a point $z$ that the Gaussians of many images cover? Its mean $\hat x(z)$ has to explain all $x_i$, each with the weight $q_\phi(z \mid x_i)$. As in {eq}`eq-mean-minimizes`, and under a Bernoulli likelihood too, the best answer is the weighted average
 #
 # $$
-# \hat{x}(z) = \sum_i w_i(z)\, x_i , \qquad w_i(z) = \frac{q_\phi(z \mid x_i)}{\sum_k q_\phi(z \mid x_k)} ,
+# \hat{x}(z) = \sum_i w_i(z)\, x_i , \qquad w_i(z) = \frac{q_\phi(z \mid x_i)}{\sum_k q_\phi(z \mid x_k)} .
 # $$ (eq-decoder-average)
-#
-# under a Bernoulli likelihood as under the squared error.
 #
 # **Check.** The Bernoulli reconstruction term at one $z$ is maximized numerically over the gray levels of all pixels that are not black or white throughout. The mean of all digits is rejected, and the image of the nearest Gaussian.
 
@@ -262,7 +260,7 @@ verify(
     rejects=wrong,
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: the decoder's image, this average over 20,000 training digits, the digit of largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: the decoder's image, the average over 20,000 training digits, the digit of largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
 _ = torch.manual_seed(0)
 decoded = plane.likelihood(ten[:, 0])
 averages = (log_weight.softmax(1) @ digits).clamp(0, 1).view(-1, 1, 28, 28)
@@ -310,7 +308,7 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # |---|---|---|
 # | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
 # | comparing distributions, compressing | a draw of $x$ | means vary too little |
-# | features, search, ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise |
+# | features, search, ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise (last lines above) |
 # | an edit | the mean of $q_\phi(z \mid x)$, or a draw | the mean is repeatable; draws show what the code leaves open |
 # | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
@@ -320,13 +318,11 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # (sec-latent-walks)=
 # ## Interpolation between images
 #
-# If neighbors look alike, a path between two codes changes one image gradually into another, where a mixture of pixels shows both at once. For four corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b$ of the way across and down, *bilinear interpolation* takes
+# If neighbors look alike, a path between two codes changes one image gradually into another, where a mixture of pixels shows both at once. For four corner codes $z_{00}, z_{01}, z_{10}, z_{11}$ and fractions $a, b$ of the way across and down (the sliders, with 16 latents), *bilinear interpolation* takes
 #
 # $$
 # z(a, b) = (1 - b) \big( (1 - a)\, z_{00} + a\, z_{01} \big) + b \big( (1 - a)\, z_{10} + a\, z_{11} \big) .
 # $$ (def-bilinear)
-#
-# The sliders set $a$ and $b$, with 16 latents.
 
 # %% tags=["figure", "mnist"]
 corners = [int((test.labels == k).nonzero()[3]) for k in (2, 7, 6, 0)]
@@ -412,7 +408,7 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end. So try both.
 #
 # **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally ({ref}`below <sec-dead-mixed>`); better is the length of the *decoded* path.
 #
@@ -506,9 +502,6 @@ Slider(
     start=5,
 )
 
-# %% [markdown]
-# At zero all images are the decoded origin:
-
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
 z = digits_vae.prior(500).sample()
@@ -520,7 +513,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# Here the belief is right: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
+# At zero all images are the decoded origin. The belief is right here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
@@ -583,9 +576,9 @@ both_maps(tables, "correlation")
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
 # $$ (def-mig)
 #
-# It is one where a single latent says everything, zero where two say the same or none says anything.
+# It is one where a single latent says everything, and zero where two say the same or none says anything.
 #
-# In the annealed network it is larger for all factors but the elevation (box). Is that the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
+# In the annealed network the gap is larger for all factors but the elevation (box). Is that the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
 #
 # :::{depth-start} one run may lose the gap
 # :::

@@ -46,7 +46,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`why <sec-thrown-away>`). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -121,7 +121,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of both models.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of two models.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -145,7 +145,7 @@ fig
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$, on average over $t$
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -254,9 +254,7 @@ fig
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (def-self-attention)
 #
-# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale.
-#
-# The trained network does use the whole image:
+# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel: the root of the mean squared derivative, and the percentage of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
@@ -397,7 +395,7 @@ plots.curves(
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if they are of the same size at all times:
+# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if its errors are of the same size at all times:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an output with the same error at all times implies, on the linear schedule.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
@@ -684,6 +682,9 @@ rows = {name: add_noise(s, sevens, times, noise.expand(10, 1, 28, 28)) for name,
 rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
+# %% [markdown]
+# Where is there something to learn?
+
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
@@ -712,9 +713,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule has a good part of its thousand steps where even the best linear estimate leaves nearly all of the variance unexplained ({numref}`fig-two-schedules`), so next to nothing can be learned there. For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box).
-#
-# At a higher resolution the schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
+# On the linear schedule the best linear estimate leaves nearly all of the variance unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution a schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -794,7 +793,7 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
@@ -1012,13 +1011,13 @@ for t in (100, 400, 700, 850):
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the two outermost ones reach to infinity {cite:p}`ho2020`:
+# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the outermost two reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so variances and last steps can be compared without a new training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule from the frequency of each gray level in the training set (box).
+# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so variances and last steps can be compared without a new training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>` {cite:p}`bao2022`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule from the frequency of each gray level in the training set (box).
 
 # %% tags=["serves"]
 gray = 2 * (255 * test.images[:500]).round() / 255 - 1
@@ -1080,7 +1079,7 @@ if test.name == "mnist":
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
 # :::
-# **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies we get the decoder of {cite:t}`kingma2021`). By Bayes' rule,
+# **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies this is the decoder of {cite:t}`kingma2021`). By Bayes' rule,
 #
 # $$
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .

@@ -465,7 +465,7 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# On digits, too, a larger scale makes the class clearer:
+# A larger scale makes the class clearer:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. At the largest, strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
@@ -477,7 +477,7 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` measures that on 1000 digits at each scale, by a classifier, the variance within a class and the Fréchet distance {eq}`def-frechet`.
+# {numref}`fig-guidance-curves` has 1000 digits at each scale: how many a classifier finds right, their variance within a class, and the Fréchet distance {eq}`def-frechet`.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle, right), a trade-off known from photographs {cite:p}`dhariwal2021,ho2022`. Dashed: real digits.", "name": "fig-guidance-curves"}}
 record, _ = load_record("ddpm-mnist-long-guidance")
@@ -591,7 +591,7 @@ fig
 # (sec-inverse-problems)=
 # ## Measurements
 #
-# Now let $y$ be a *measurement*, a linear function of the image with noise:
+# Now let $y$ be a *measurement*, linear in the image, with noise:
 #
 # $$
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
@@ -718,7 +718,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown), and {cite:t}`chung2023` rescale the step by a number chosen for each task. Posterior-mean guidance does not, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot, and {cite:t}`chung2023` tune the step for each task. Posterior-mean guidance does not, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -775,7 +775,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# The mean of eight draws has a smaller squared error than the best linear estimate, by a Gaussian prior, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+# The mean of eight draws has a smaller squared error than the best linear estimate, by a Gaussian prior, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -809,7 +809,7 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.59 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.12 ± 0.02, 1.23 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.041 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
+# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.59 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.12 ± 0.02, 1.23 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. The *residual* $y - A x$ of draws from $p(x \mid y)$ has the size of the noise; four times the steps move that of one pixel in five from 0.041 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
 #
 # (A single exact draw has *twice* the error of the posterior mean: one half because the truth varies around that mean, the other because the draw does.)
 #
@@ -1093,7 +1093,7 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is too small, too. Latents that are not scaled back. Right residuals, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail: the residual $y - A x$ is smaller than the noise. Latents that are not scaled back. Right residuals, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
 
 # %% [markdown]
 # (sec-text-to-image)=
@@ -1285,7 +1285,7 @@ exercises.check_share_that_misses(share_that_misses)
 # ## Summary
 #
 # - To condition a diffusion model, condition its denoiser {eq}`eq-conditional-denoiser`. The gradient is an integral over clean images {eq}`eq-likelihood-integral`, which methods learn or approximate.
-# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`.
 # - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
 # - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`.
 # - Score distillation seeks modes {eq}`eq-score-distillation`.
