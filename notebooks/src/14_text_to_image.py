@@ -310,9 +310,9 @@ def count(module):
 
 
 of = {name: recipe(name) for name in ("vae-landscapes", "text-scenes")}
-print("part           parameters      images   epochs")
+print("part              parameters     images   epochs")
 for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", model)):
-    print(f"{name:13}  {count(module):12}  {of[name].data.num:>7}  {of[name].epochs:>7}")
+    print(f"{name:14}  {count(module):>12}  {of[name].data.num:>7}  {of[name].epochs:>7}")
 
 # %% [markdown]
 # Each part is a chapter of the book:
@@ -449,7 +449,7 @@ print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 #
 # :::{depth-start} guidance is needed in the middle of the chain, and what it costs comes from the early steps
 # :::
-# Without guidance it is 98.4 ± 0.4 %, and 93.3 ± 0.5 % of combinations held out; at scale 2 99.2 ± 0.2 and 96.5 ± 0.8 %, at scale 8 99.4 ± 0.2 and 97.1 ± 0.6 %. The sentences are others than in the table, and so is the noise; the distance from renderings is 29 ± 8 at scale 1, 34 ± 3 at 2, 57 ± 7 at 4 and 125 ± 9 at 8, and other renderings of the same sentences have 20 ± 2. Scale 4 in the middle alone, for $300 < t \le 700$, obeys as well, 99.5 ± 0.1 and 96.6 ± 0.6 %, at a distance of 22 ± 3; early alone it has 60 ± 10, as for the digits of {ref}`chapter 13 <sec-guided-digits>` ({ref}`experiment <exp-sentence-parts>`).
+# Without guidance it is 98.4 ± 0.4 %, and 93.3 ± 0.5 % of combinations held out; at scale 2 99.3 ± 0.3 and 96.5 ± 0.8 %, at scale 8 99.3 ± 0.1 and 97.1 ± 0.6 %. The sentences are others than in the table, and so is the noise; the distance from renderings is 29 ± 8 at scale 1, 25 ± 5 at 2, 57 ± 7 at 4 and 126 ± 10 at 8, and other renderings of the same sentences have 20 ± 2. Scale 4 in the middle alone, for $300 < t \le 700$, obeys as well, 99.5 ± 0.1 and 96.6 ± 0.6 %, at a distance of 22 ± 3; early alone it has 60 ± 10, as for the digits of {ref}`chapter 13 <sec-guided-digits>` ({ref}`experiment <exp-sentence-parts>`).
 #
 # :::{depth-end}
 # :::
@@ -507,7 +507,7 @@ for name, condition in left_out.items():
 #
 # :::{depth-start} order is needed for what belongs to what, and for nothing else
 # :::
-# In the record, without the sentence 40.1 ± 0.7 % of the attributes are as asked for, as in renderings of other sentences, 40.0 ± 1.5 %. With its words in random order 89.7 ± 0.8 % of the attributes are right. In 29 ± 3 % of the images of two colors the houses exchange them; time of day and size stay right in 100.0 ± 0.0 and 100.0 ± 0.0 %, color in 67.5 ± 1.7 % ({ref}`experiment <exp-sentence-parts>`). There is one network; seeds are of sentences and noise.
+# In the record, without the sentence 40.5 ± 0.9 % of the attributes are as asked for, as in renderings of other sentences, 40.0 ± 1.5 %. With its words in random order 89.8 ± 0.9 % of the attributes are right. In 27 ± 2 % of the images of two colors the houses exchange them; time of day and size stay right in 100.0 ± 0.0 and 100.0 ± 0.0 %, color in 66.9 ± 2.0 % ({ref}`experiment <exp-sentence-parts>`). There is one network; seeds are of sentences and noise.
 #
 # :::{depth-end}
 # :::
@@ -631,7 +631,7 @@ with torch.no_grad():
 # %% [markdown]
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
-# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.4 ± 0.0 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
+# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.6 ± 0.2 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
 #
 # :::{depth-end}
 # :::
