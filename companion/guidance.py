@@ -110,7 +110,7 @@ def extrapolated(
     Raises:
         ValueError: if `scale` is not finite, or `interval` does not rise from 0 or more.
 
-    Source: Karras et al. 2024 (autoguidance), eq. 3; interval: Kynkaanniemi et al. 2024. Book: chapter 13.
+    Source: Karras et al. 2024 (autoguidance), eq. 3; interval: Kynkaanniemi et al. 2024. Book: chapter 14.
     """
     checks.function(strong=strong, weak=weak)
     checks.between(-math.inf, math.inf, scale=scale)
