@@ -633,7 +633,7 @@ kinds = (
     ("a red blue house", "a red house", "a b house", "first"),
     ("two trees", "a red house", "two trees", "color red"),
 )
-print("sentence (in all colors)    shows                   %")
+print("sentence (in all colors)    shows                   percent")
 for sentence, shows, condition, measure in kinds:
     value = odd_ones.value(condition, measure)
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
