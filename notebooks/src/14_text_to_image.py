@@ -575,6 +575,9 @@ labels = {"x_label": "training scenes", "y_label": "nearer to training, %"}
 _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
+# %% [markdown]
+# {numref}`fig-nearest` shows both ends of it.
+
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, colors and numbers of things agree, places and shadows do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
 tiles = tiles.unflatten(3, (6, 32)).permute(1, 3, 0, 2, 4) / 255
@@ -582,7 +585,7 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows ({numref}`fig-nearest`). With 60,000 nothing of the kind is found, although training is long enough to copy 100. And what is drawn obeys better than any copy could: of a held-out combination the best scene among 60,000 has
+# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found, although training is long enough to copy 100. And what is drawn obeys better than any copy could: of a held-out combination the best scene among 60,000 has
 
 # %% tags=["numbers", "nbval-check-output"]
 best = copies.value("60000 scenes", "best scene, held out")
