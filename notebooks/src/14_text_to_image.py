@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a model of this kind that is small enough to look into. All rows start from the same six noise images.
+# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a model that is small enough to look into. All rows start from the same six noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -83,13 +83,13 @@ plots.image_rows({fill(s, 19): draw(s) for s in sentences}, tile=0.75)
 # A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. Everything else is in the book already: a VAE makes the image small, a diffusion model is trained on its codes with a squared error, and guidance exaggerates what the sentence changes.
 # :::
 #
-# What is sought is a distribution, $p(x \mid y)$: of the images $x$ that a sentence $y$ describes, there are many.
+# What is sought is a distribution, $p(x \mid y)$: a sentence $y$ describes many images $x$.
 
 # %% [markdown]
 # (sec-landscapes)=
 # ## Scenes of which everything is known
 #
-# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if there is one, the number of trees, side and height of the sun, day or dusk. Angles, places and shades vary besides. A small grammar says what is seen, in words that vary, too; and it may leave things out ({numref}`fig-scenes-and-sentences`).
+# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. Angles, places and shades vary besides. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
 _ = torch.manual_seed(3)
@@ -139,7 +139,7 @@ plots.image_rows({name: x[:6] for name, x in rows.items()}, tile=0.75)
 
 
 # %% [markdown]
-# {numref}`fig-first-stage` shows little of what is lost. What is gained is work:
+# Little is lost, and much work is saved:
 
 
 # %% tags=["numbers"]
@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes could be as precise, and as far apart, as the encoder likes; the noise in them makes neighbors decode alike, so small errors of the diffusion do no harm. The scale of the codes is set by normalizing them to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes would have no noise; noise makes neighbors decode alike, so small errors of the diffusion do no harm. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -167,11 +167,11 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words in pieces; the pieces are called *tokens*.)
+# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
 #
-# **Why a list of vectors, and not one label?** There are thousands of combinations, and a label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say as much or as little as it likes.
+# **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say much or little.
 #
-# **Why does order count?** "A red house with a green cottage behind" and the same with the colors exchanged have the same words. Attention, by which they will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
+# **Why does order count?** Attention, by which words will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six landscapes. In the first all houses in front are yellow with a purple house behind, in the second all are purple with a yellow one behind."}, "figure": {"caption": "The same words in another order, the same noise.", "name": "fig-word-order"}}
 order = (
@@ -196,7 +196,7 @@ for name, other in pairs.items():
     print(f"{name:34}  {F.cosine_similarity(in_front, other, 0):6.2f}")
 
 # %% [markdown]
-# Two houses in front share most of their purple; that of a house behind points elsewhere.
+# That of a house behind points elsewhere.
 
 # %% [markdown]
 # (sec-cross-attention)=
@@ -208,7 +208,7 @@ for name, other in pairs.items():
 # \sum_{j} a_{ij}\, v_j , \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (eq-cross-attention)
 #
-# where $c$ is the number of components of a query. The weights $a_{ij}$ of a patch are positive and add up to 1. The sum does not know an order: for every permutation $\pi$ of the words,
+# where $c$ is the number of components of a query. The sum does not know an order: for every permutation $\pi$ of the words,
 #
 # $$
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
@@ -298,7 +298,7 @@ plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
 # (sec-text-training)=
 # ## Training: the loss of chapter 10
 #
-# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So nothing about the loss changes; the sentence is one more input:
+# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So the loss stays; the sentence is one more input:
 
 # %% tags=["shown", "nbval-check-output"]
 show(text_loss, docstring=False)
@@ -415,7 +415,7 @@ assert gain.mean() > 10 and loss.mean() < -100
 # (sec-obedience)=
 # ## Does it obey, and what does guidance do?
 #
-# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of the record below without an error; the last row of the table has the same after a way through the first stage, the ceiling for what is drawn.
+# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of these tests without an error; the last row of the table has them after the first stage, the ceiling for what is drawn.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
 wish = "a small red house at dusk, two trees, the sun high on the left"
@@ -452,7 +452,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -502,7 +502,7 @@ plots.image_rows(rows, tile=0.75)
 # (sec-leave-one-out)=
 # ## Leave one part out
 #
-# What does each part contribute? Take it away, and let the reader judge again, for sentences that tell all eight attributes:
+# The reader judges what is drawn without it, for sentences that tell all eight attributes:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 left_out = {
@@ -535,7 +535,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
     print(f"{name:12}  {shown[0]:>11}  {shown[1]:>11}  {shown[2]:>10}  {shown[3]:>11}")
 
 # %% [markdown]
-# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Pixels obey less, and are noisier than renderings; maps are a little too smooth. The first stage leaves out fine detail, and what remains to be learned is what the sentence is about.
+# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Pixels obey less, and are noisier than renderings; maps are a little too smooth. What the first stage leaves out is fine detail, which no sentence is about.
 #
 # :::{depth-start} at equal cost the first stage gains obedience and nearness, and loses some sharpness
 # :::
@@ -608,7 +608,7 @@ print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][sec
 # (sec-text-fails)=
 # ## What goes wrong
 #
-# The words are known, the sentences are not of the kind seen in training ({numref}`fig-text-failures`).
+# In {numref}`fig-text-failures` the words are known, the sentences are unlike those in training.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: one or two houses."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
@@ -639,8 +639,8 @@ for sentence, shows, condition, measure in kinds:
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
-# - **Counting.** Two and two are two, and one and two are never three. "One", "two" and "three" are words for three kinds of image; nothing adds. Counts and colors of several objects are the hard items of tests for large models {cite:p}`ghosh2023`.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models fail at negation, too {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` does it without language, with the unwanted in the place of the empty sentence.
+# - **Counting.** Two and two are two, and one and two are never three. "One", "two" and "three" are words for three kinds of image; nothing adds. Large models are tested on it, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing. A system that cuts words into pieces draws *something*.
 # - **Silence.** "Two trees" should leave the rest as it is in the data, and does not: hardly a house is red. Likely because sentences that leave out seven attributes {ref}`hardly occur <ex-short-sentences>` in training; guidance exaggerates it.
 
@@ -686,15 +686,15 @@ with torch.no_grad():
 # | system | first stage | what reads the sentence | what denoises |
 # |---|---|---|---|
 # | ours | VAE, 12 times fewer numbers | 2 layers, trained along | transformer, 2 million parameters |
-# | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, 8 times smaller sides | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
-# | DALL-E 2 {cite:p}`ramesh2022` | none: two diffusion models enlarge the image | CLIP; a diffusion model turns text into the embedding of an image | U-Net |
+# | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, an eighth of the side | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
+# | DALL-E 2 {cite:p}`ramesh2022` | none: two models enlarge the image | CLIP; a diffusion model maps text to an image's embedding | U-Net |
 # | Imagen {cite:p}`saharia2022` | none: enlarges, too | T5 {cite:p}`raffel2020`, trained on text alone, frozen | U-Net with cross-attention |
 # | Stable Diffusion 3 {cite:p}`esser2024` | VAE with 16 maps | two CLIPs and T5 | transformer, up to 8 billion; words and patches in one attention; rectified flow |
 # | FLUX.1 {cite:p}`flux2024` | VAE | CLIP and T5 | the same kind, 12 billion; guidance distilled |
 #
 # - **Language models read.** Ours learned its words from captions alone, T5 and CLIP have read far more; enlarging T5 helped Imagen more than enlarging the U-Net.
-# - **Words and patches in one attention.** In ours, words do not see the image. In Stable Diffusion 3 each attends to both, so words change along the way. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
-# - **Better captions.** What no caption says cannot be learned. DALL-E 3 {cite:p}`betker2023` was trained mostly on long captions that another model wrote; Stable Diffusion 3 on half such.
+# - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
+# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly on long captions that another model wrote; Stable Diffusion 3 on half such.
 # - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
 #
 # The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
