@@ -171,7 +171,7 @@ def test_a_model_draws_on_the_device(
 
 
 def test_scores_walk_on_the_device(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    with elsewhere("ddpm-mnist-joint", monkeypatch) as (_, model, _), torch.no_grad():
+    with elsewhere("ddpm-mnist-long", monkeypatch) as (_, model, _), torch.no_grad():
         assert isinstance(model, Ddpm)
         score_at = noise_conditional_score(model.eval().denoiser, model.schedule)
         score = partial(score_at, sigma=torch.ones(2, device=NAME))

@@ -287,13 +287,17 @@ def test_every_step_has_the_options_of_its_place(tmp_path, monkeypatch):
     assert weights == pytest.approx([2 * step / 46 for step in range(46)])
 
 
-def test_a_training_can_start_from_shipped_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
+@pytest.mark.parametrize("shipped", [True, False])
+def test_a_training_starts_from_weights_that_are_shipped_or_in_its_folder(
+    tmp_path, monkeypatch, shipped
+):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(weights, "WEIGHTS", tmp_path / "home")
     monkeypatch.setitem(RECIPES, "more", replace(RECIPE, start="tiny", lr=0.0, epochs=1))
-    with pytest.raises(ValueError, match=r"one of the weights \[\]; 'tiny' was given"):
-        train("more", tmp_path)
-    sha256 = train("tiny", tmp_path, epochs=1).sha256
-    assert train("more", tmp_path).sha256 == sha256
+    with pytest.raises(ValueError, match=r"starts from tiny; train that first, into the same"):
+        train("more", tmp_path / "out")
+    sha256 = train("tiny", tmp_path / ("home" if shipped else "out"), epochs=1).sha256
+    assert train("more", tmp_path / "out").sha256 == sha256
 
 
 def test_a_training_logs_loss_rate_and_speed(tmp_path, monkeypatch):

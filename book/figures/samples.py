@@ -29,7 +29,7 @@ COLUMNS, SHOWN = 8, 16
 # Samples that are judged, of a model that draws in one stroke and of one with many steps.
 QUICK, SLOW = 500, 64
 SLOW_MODELS = ("ddpm", "masked")
-FILM, DIGITS, FRAMES = "ddpm-mnist-joint", 5, 40
+FILM, DIGITS, FRAMES = "ddpm-mnist-long", 5, 40
 POINTS, PIXELS, REACH = 20_000, 112, 3.5  # of a model in the plane
 
 
@@ -50,8 +50,8 @@ def cloud(points: Tensor) -> Image.Image:
 
 def draw(name: str) -> dict[str, object]:
     """Writes the sheet of a model, and says how many are not recognized as digits."""
-    on_digits, facts = recipe(name).data == "mnist", {}
-    in_plane = recipe(name).data == "mixture"
+    data, facts = recipe(name).data.name, {}
+    on_digits, in_plane = data == "mnist", data == "mixture"
     num = SLOW if name.startswith(SLOW_MODELS) else QUICK
     x = sample(name, POINTS if in_plane else num if on_digits else SHOWN)
     image = cloud(x) if in_plane else sheet(x[:SHOWN].reshape(SHOWN, *x.shape[1:]))

@@ -39,7 +39,7 @@ def classifier() -> DigitClassifier:
 @cache
 def network() -> NoisePredictor:
     """The shipped denoiser of digits."""
-    denoiser = pretrained("ddpm-mnist-joint").denoiser
+    denoiser = pretrained("ddpm-mnist-long").denoiser
     assert isinstance(denoiser, NoisePredictor)
     return denoiser
 

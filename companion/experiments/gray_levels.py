@@ -18,7 +18,7 @@ NUM, LEVELS, PIXELS = 500, 256, 784
 @cache
 def trained() -> Ddpm:
     """The shipped network of digits."""
-    model = pretrained("ddpm-mnist-joint")
+    model = pretrained("ddpm-mnist-long")
     assert isinstance(model, Ddpm)
     return model
 

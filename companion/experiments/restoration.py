@@ -45,7 +45,7 @@ def unrecognized_real() -> Tensor:
 @cache
 def network() -> NoisePredictor:
     """The shipped denoiser of digits, used without a label."""
-    denoiser = pretrained("ddpm-mnist-joint").denoiser
+    denoiser = pretrained("ddpm-mnist-long").denoiser
     assert isinstance(denoiser, NoisePredictor)
     return denoiser
 

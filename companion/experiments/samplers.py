@@ -30,7 +30,7 @@ KINDS = {"DDIM": "ddim", "beta-tilde": "beta-tilde", "second order": "dpm-solver
 @cache
 def trained() -> Ddpm:
     """The shipped network of digits, which is given the class half of the time."""
-    model = pretrained("ddpm-mnist-joint")
+    model = pretrained("ddpm-mnist-long")
     assert isinstance(model, Ddpm)
     return model
 
@@ -96,6 +96,8 @@ CONDITIONS: dict[str, Condition] = {
     },
     "DDIM, class first": partial(draw, "DDIM", "trailing", "drawn"),
     "second order, class first": partial(draw, "second order", "trailing", "drawn"),
+    "beta-tilde, class first": partial(draw, "beta-tilde", "trailing", "drawn"),
+    "all steps, class first": partial(draw, "beta-tilde", "trailing", "drawn", steps=1000),
     "DDIM, 40 steps": partial(draw, "DDIM", "trailing", None, steps=40),
     "beta-tilde, 40 steps": partial(draw, "beta-tilde", "trailing", None, steps=40),
     "second order, even, float32": partial(draw, "second order", "even", None, bfloat=False),

@@ -87,7 +87,7 @@ def sample(
     processes, each draws its share: the images of one process, up to rounding.
 
     Args:
-        name: of the weights, such as "vae-mnist" or "ddpm-mnist-joint".
+        name: of the weights, such as "vae-mnist" or "ddpm-mnist-long".
         num: how many examples to draw.
         steps: evenly spaced times of a diffusion model or a flow; 50 if not given, and 1 for a flow that
             learned the average velocity.

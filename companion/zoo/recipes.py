@@ -80,7 +80,7 @@ class Recipe:
     prepare: Callable[[Tensor], Tensor] = lambda x: x
     # From what the model draws back to data, such as images on [0, 1].
     restore: Callable[[Tensor], Tensor] = lambda x: x
-    start: str | None = None  # shipped weights to start from; what they lack stays random
+    start: str | None = None  # weights to start from; what they lack stays random
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
 

@@ -99,7 +99,7 @@ def record(
     several processes, each draws and measures its share.
 
     Args:
-        name: of the weights, such as "ddpm-mnist-joint".
+        name: of the weights, such as "ddpm-mnist-long".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "bits" draws nothing, and measures the bound on test images in four times as many steps;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what

@@ -53,8 +53,9 @@ def train(
         log_every: steps between two lines of the log; each epoch ends with one, too.
 
     Raises:
-        ValueError: if there is no such recipe, another process trains there, the folder holds finished
-            weights of this name, or what is unfinished there does not fit `resume` and the recipe.
+        ValueError: if there is no such recipe, what it starts from is missing, another process trains
+            there, the folder holds finished weights of this name, or what is unfinished there does not
+            fit `resume` and the recipe.
         OSError: if there is neither a copy of the data nor a network, `out` cannot be written, which
             is tried first, or another of several processes is lost.
         FloatingPointError: if the training diverges.
@@ -71,7 +72,8 @@ def train(
             f"batch_size must leave an example for each of the {processes.size} processes; "
             f"the smallest batch has {smallest}"
         )
-    session, out = Session(chosen, examples), writable_folder(out)
+    out = writable_folder(out)
+    session = Session(chosen, examples, folder=out)
     for path in (out / f".{name}.lock", out / f"{name}.jsonl"):
         if path.is_dir():
             raise ValueError(f"out must be a folder to write files to; {path} is a folder")

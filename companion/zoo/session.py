@@ -19,19 +19,29 @@ from companion.zoo.checkpoints import Saved, Setting, signals
 from companion.zoo.logs import MetricsLog
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import Recipe
-from companion.zoo.weights import load_weights
+from companion.zoo.weights import card_names, load_weights
 
 
 class Session:
     """What a training by a recipe begins with, and its steps; rates and options follow `num_steps`, or all steps."""
 
     def __init__(
-        self, chosen: Recipe, examples: tuple[Tensor, ...], num_steps: int | None = None
+        self,
+        chosen: Recipe,
+        examples: tuple[Tensor, ...],
+        num_steps: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         torch.manual_seed(chosen.seed)
         self.chosen, self.model = chosen, runtime.to_device(chosen.model())
         if chosen.start is not None:
-            load_weights(chosen.start, self.model, partial=True)
+            # Shipped, or trained before into the same folder.
+            place = None if chosen.start in card_names() else folder
+            if chosen.start not in card_names(folder=place):
+                raise ValueError(
+                    f"this recipe starts from {chosen.start}; train that first, into the same folder"
+                )
+            load_weights(chosen.start, self.model, place, partial=True)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=chosen.lr, fused=True)
         sizes = {"batch_size": chosen.batch_size, "num_epochs": chosen.epochs}
         self.batches = Batches(*examples, **sizes, seed=chosen.seed)

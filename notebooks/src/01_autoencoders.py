@@ -33,7 +33,7 @@ from companion.zoo.yourself import cost, train_it, use
 
 _ = torch.manual_seed(0)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and images decoded from 16 random numbers.", "name": "fig-opening"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten images: handwritten digits, almost identical reconstructions, and gray blots decoded from random codes."}, "figure": {"caption": "Compression works, generation fails. Test digits, their reconstructions from 16 numbers, and what 16 random numbers decode to.", "name": "fig-opening"}}
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
 model = pretrained("ae-mnist")
 with torch.no_grad():
@@ -69,7 +69,7 @@ plots.image_rows(rows)
 #
 # the *reconstruction error*, in practice averaged over the training set. No labels are needed: the input is its own target. With $d = D$ the identity would have no error and teach nothing; a code that is too small for it is a {term}`bottleneck`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A drawing from left to right: an image of a digit, a blue wedge that narrows, the encoder, a small green box, the code z, an orange wedge that widens, the decoder, and the reconstructed digit."}, "figure": {"caption": "An autoencoder. Of the 784 pixels the decoder sees only the 16 components of the code $z$.", "name": "fig-autoencoder"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A drawing from left to right: an image of a digit, a blue wedge that narrows, the encoder, a small green box, the code z, an orange wedge that widens, the decoder, and the reconstructed digit."}, "figure": {"caption": "An autoencoder. Of the 784 pixels the decoder sees only the code $z$.", "name": "fig-autoencoder"}}
 fig, (axes,) = plots.figure(height=2.1)
 _ = axes.set(xlim=(0, 7), ylim=(0, 2.1)), axes.axis("off")
 wedges = {
@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square, and it is worth paying: the mean is what makes the denoiser below a score, the square what makes the error a likelihood.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, the mean makes the denoiser below a score, and the square makes the error a likelihood.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -118,7 +118,7 @@ verify(
 # (sec-pca)=
 # ## The best that linear codes can do
 #
-# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency, whatever the image shows; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
+# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
 
 
 # %% tags=["figure"]
@@ -234,7 +234,7 @@ print("the same matrix as the package's:", same)
 #
 # The argument holds for any *encoder*. So whatever networks gain over PCA on the training data comes from the decoder.
 #
-# Training can reach it: every local minimum is a global one {cite:p}`baldi1989` (for an invertible covariance with distinct eigenvalues). But the *weights* are not unique. For the matrices $W$ and $V$ of encoder and decoder and every invertible $d \times d$ matrix $R$
+# Training can reach it: every local minimum is a global one {cite:p}`baldi1989`. But the *weights* are not unique. For the matrices $W$ and $V$ of encoder and decoder and every invertible $d \times d$ matrix $R$
 #
 # $$
 # (V R^{-1})(R\, W)\, x = V W x .
@@ -242,7 +242,7 @@ print("the same matrix as the package's:", same)
 #
 # The codes may be rotated, stretched and sheared, and the reconstructions stay. So a single coordinate has no meaning of its own. Unique, if $\lambda_d > \lambda_{d+1}$, is the projection $VW$ onto the first $d$ eigenvectors.
 #
-# **Check.** For {eq}`eq-pca-loss` the left side runs 10,000 digits through encoder and decoder; the right side needs only the eigenvalues. Rejected are the eigenvalues of data that are not centered, and a sum with one eigenvalue too many. That nothing is lower, a search from random weights by `minimize` (L-BFGS, a quasi-Newton method) confirms on digits of 4 × 4 pixels. It finds the projection of PCA ($\lambda_d > \lambda_{d+1}$ here), with other weights; they are those of {eq}`eq-rotation`, where $R$ in place of $R^{-1}$ is rejected.
+# **Check.** That every local minimum is a global one holds for an invertible covariance with distinct eigenvalues. For {eq}`eq-pca-loss` the left side runs 10,000 digits through encoder and decoder; the right side needs only the eigenvalues. Rejected are the eigenvalues of data that are not centered, and a sum with one eigenvalue too many. That nothing is lower, a search from random weights by `minimize` (L-BFGS, a quasi-Newton method) confirms on digits of 4 × 4 pixels. It finds the projection of PCA ($\lambda_d > \lambda_{d+1}$ here), with other weights; they are those of {eq}`eq-rotation`, where $R$ in place of $R^{-1}$ is rejected.
 
 # %% tags=["check", "nbval-check-output"]
 x = train.images[:10_000].flatten(1).double()
@@ -283,7 +283,7 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 #
 # What does a decoder gain if it need not be affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images lie on a curve: pixels light up and go dark again. A flat subspace needs more dimensions to hold a curve; a network can bend.
 #
-# We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all training images, at full scale for ten ({doc}`/book/running`); `fit` is this loop with precautions.
+# We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all images ({doc}`at full scale </book/running>` for ten); `fit` is this loop with precautions.
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
@@ -297,7 +297,7 @@ for x in batches:
     optimizer.step()
     losses.append(mean_loss.item())
 
-# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions on the training data ({prf:ref}`thm-pca`).", "name": "fig-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The training loss falls steeply in the first twenty steps, then slowly. After about 300 steps it crosses the dashed level of PCA and goes on falling."}, "figure": {"caption": "The loss of each training step. Dashed: the smallest error of any affine autoencoder with 16 dimensions ({prf:ref}`thm-pca`).", "name": "fig-training"}}
 pca = autoencoder.pca_autoencoder(train.images.flatten(1), 16)
 with torch.no_grad():
     least = loss(pca, train.images.flatten(1)).mean().item()
@@ -312,7 +312,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-training` the network passes every affine autoencoder. The book's weights were trained for ten epochs. Four codes of 16 dimensions on the 10,000 test images, with the error summed over the pixels (after +- one standard error over images, not runs):
+# In {numref}`fig-training` the network passes every affine autoencoder. Four codes of 16 dimensions on the 10,000 test images, the networks after ten epochs, the error summed over the pixels (+- one standard error over images):
 
 # %% tags=["numbers"]
 conv = pretrained("conv-ae-mnist")
@@ -396,7 +396,7 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 # \underbrace{\mathbb{E} \lVert x - \mathbb{E} x \rVert^2}_{\text{of the data}} = \underbrace{\mathbb{E} \lVert \mathbb{E}[x \mid z] - \mathbb{E} x \rVert^2}_{\text{between codes, kept}} + \underbrace{\mathbb{E} \lVert x - \mathbb{E}[x \mid z] \rVert^2}_{\text{within a code, the error}} .
 # $$ (eq-kept-dropped)
 #
-# The data fix the left side. So a small error means a large variance *between* codes, that of the mean images: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: one number then predicts many pixels. It is a feature.
+# The data fix the left side. So a small error means a large variance *between* codes, that of the mean images: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: it is a feature.
 #
 # **Check.** The code of a digit is its class. The variance of the class means plus the variance around them is compared with the variance of all test digits; class means halved are rejected.
 
@@ -425,28 +425,11 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (a code has another unit than pixels):
-
-# %% tags=["numbers", "columns"]
-with torch.no_grad():
-    by_net, by_pca = model(test.images), pca(test.images.flatten(1)).view_as(test.images)
-    parts = {
-        "pixels": test.images,
-        "dropped by 16 components": test.images - by_pca,
-        "dropped by the network": test.images - by_net,
-        "code of the network": model.encode(test.images),
-    }
-print(f"{'':24s}  {'variance':>8s}  {'between classes':>15s}")
-for name, values in parts.items():
-    between, total, _ = between_classes(values)
-    print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
-
-# %% [markdown]
-# Of the variance of the pixels a fifth lies between the classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four kinds of input. Lines: mean over separate sets of labels, twelve sets of 30 and three of each larger size; bands: worst to best.", "name": "fig-labels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four kinds of input. Lines: mean over separate sets of labels; bands: worst to best.", "name": "fig-labels"}}
 features = {
     "network": model.encode,
     "PCA": lambda x: pca.encode(x.flatten(1)),
@@ -480,12 +463,29 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network; a *linear* classifier adds little of its own, and the bands show the effect of chance. With thirty labels the codes are ahead of all three; with a thousand the pixels have caught up, PCA stays behind, random weights are worst.
+# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up, random weights are worst.
 #
 # Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. But the error says how easily the decoder draws an image, not how often such images occur: a black image has a smaller error than almost every digit.
 #
-# :::{depth-start} with few labels a code helps a little; its error misses a hidden class
+# :::{depth-start} with few labels a code helps; its error misses hidden ones
 # :::
+# **What lies between the classes.** Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (a code has another unit than pixels):
+
+# %% tags=["numbers", "columns"]
+with torch.no_grad():
+    by_net, by_pca = model(test.images), pca(test.images.flatten(1)).view_as(test.images)
+    parts = {
+        "pixels": test.images,
+        "dropped by 16 components": test.images - by_pca,
+        "dropped by the network": test.images - by_net,
+        "code of the network": model.encode(test.images),
+    }
+print(f"{'':24s}  {'variance':>8s}  {'between classes':>15s}")
+for name, values in parts.items():
+    between, total, _ = between_classes(values)
+    print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
+
+# %% [markdown]
 # **Few labels.** Most of this lead depends on how the inputs are scaled. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. If all inputs are divided by one number, instead of each by its own standard deviation, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
 #
 # **Fine-tuning.** Put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise and, as a control, from random weights, with the same labels, batches and number of steps, on three separate sets of labels (the columns). The encoder of the denoiser is the best start on each of three sets; the plain one helps less. Each was trained once, so this compares two networks, not two methods.
@@ -588,15 +588,15 @@ print("a blank image has a smaller error than 95 % of the test digits:", low)
 # (sec-denoising)=
 # ## Denoising, and the score
 #
-# A bottleneck is not the only way to prevent a copy. The second obstacle disturbs the input and asks for the clean image. {cite:t}`vincent2008` hid pixels (masked autoencoders now hide most of them {cite:p}`he2022`); {cite:t}`vincent2010` added Gaussian noise. Then the loss of the *denoising autoencoder* is
+# A bottleneck is not the only way to prevent a copy. The second obstacle disturbs the input and asks for the clean image. {cite:t}`vincent2008` hid pixels, as masked autoencoders do {cite:p}`he2022`; {cite:t}`vincent2010` added Gaussian noise. Then the loss of the *denoising autoencoder* is
 #
 # $$
 # \mathcal{L}_\text{DAE} = \mathbb{E}_{x} \, \mathbb{E}_{\varepsilon \sim \mathcal{N}(0, \sigma^2 I)} \lVert x - f(g(x + \varepsilon)) \rVert^2 .
 # $$ (def-denoising-loss)
 #
-# The noise $\varepsilon$ is independent of $x$. A copy keeps the noise and has the loss $\sigma^2 D$. To do better, the network has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
+# A copy keeps the noise and has the loss $\sigma^2 D$. To do better, one has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row. The linear map removes most of the noise and blurs the strokes.", "name": "fig-denoised"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
 disturbed = ten + 0.5 * torch.randn(ten.shape, generator=generator, device="cpu").to(ten)
 all_digits = train.images.flatten(1)
@@ -611,7 +611,7 @@ seen["network"] = cleaned
 plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gray levels end there
 
 # %% [markdown]
-# In {numref}`fig-denoised` the network restores sharp strokes. The best linear map, for Gaussian data the best of all, knows only the covariance $S$. For centered data it is
+# In {numref}`fig-denoised` the linear map removes most of the noise and blurs the strokes; the network restores sharp ones. The best linear map, for Gaussian data the best of all, knows only the covariance $S$. For centered data it is
 #
 # $$
 # A^\star = S (S + \sigma^2 I)^{-1} = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}\, u_j u_j^\top .
@@ -619,7 +619,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 #
 # The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Directions of small variance, where most of the input is noise, are shrunk.
 #
-# :::{depth-start} the best linear denoiser fades directions out; a wide denoising code beats random weights
+# :::{depth-start} a wide code is useful if it was trained to remove noise
 # :::
 # For one linear map $A$ and centered data with covariance $S$ the loss is
 #
@@ -676,14 +676,17 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 #
 # :::{prf:theorem} The best denoiser and the gradient of the log-density
 # :label: thm-score
-# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the *posterior mean* $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$, the mean of $x$ given what is seen, has the smallest denoising loss {eq}`def-denoising-loss`, and
+# Let $\sigma > 0$ and $\mathbb{E} \lVert x \rVert^2 < \infty$. Among *all* functions $r$ in the place of $f \circ g$, the *posterior mean* $r(\tilde{x}) = \mathbb{E}[x \mid \tilde{x}]$ has the smallest denoising loss {eq}`def-denoising-loss`, and
 #
 # $$
 # \mathbb{E}[x \mid \tilde{x}] - \tilde{x} = \sigma^2 \, \nabla_{\tilde{x}} \log p_\sigma(\tilde{x}) .
 # $$ (eq-score)
 # :::
 #
-# The gradient of a log-density is its {term}`score`. So the arrow to the best reconstruction points to where noisy data are more likely. *Proof.* For each $\tilde{x}$, {eq}`eq-mean-minimizes` for the distribution of $x$ given $\tilde{x}$ says that the best answer is the mean. The density of the noisy data is a mixture, with one Gaussian of mean $x$ and covariance $\sigma^2 I$ for each clean point, $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x};\, x, \sigma^2 I)$, and the gradient of a Gaussian is itself times $(x - \tilde{x}) / \sigma^2$: each clean point pulls $\tilde{x}$ towards itself. Hence
+# The gradient of a log-density is its {term}`score`. So the arrow to the best reconstruction points to where noisy data are more likely. Why? Their density is a mixture, with one Gaussian around each clean point $x$, $p_\sigma(\tilde{x}) = \mathbb{E}_x\, \mathcal{N}(\tilde{x};\, x, \sigma^2 I)$. The gradient of a Gaussian is itself times $(x - \tilde{x}) / \sigma^2$: each clean point pulls $\tilde{x}$ towards itself, the more strongly, the more probable it is given $\tilde{x}$. All pulls together lead to the mean of the clean points, with these probabilities as weights.
+#
+# :::{dropdown} Proof
+# For each $\tilde{x}$, {eq}`eq-mean-minimizes` for the distribution of $x$ given $\tilde{x}$ says that the best answer is the mean. The Gaussian has bounded derivatives, so we may differentiate inside the expectation:
 #
 # $$
 # \begin{aligned}
@@ -692,11 +695,12 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 # \end{aligned}
 # $$
 #
-# the last step by Bayes' rule; divide by $p_\sigma(\tilde{x})$. (The Gaussian has bounded derivatives, so we may differentiate inside.) $\square$
+# the last step by Bayes' rule. Divide by $p_\sigma(\tilde{x})$. $\square$
+# :::
 #
 # A density must integrate to one, and for images nobody can compute the integral. The score does without: the logarithm makes the constant factor a summand, whose gradient is zero. So a squared error on pairs of clean and noisy images learns the score (*denoising score matching*), but of the *noisy* data, and only as well as the network denoises. {eq}`eq-score` is {term}`Tweedie's formula` {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`.
 #
-# For finitely many clean points the best denoiser is two lines: a mean with the probability of each point as its weight.
+# For finitely many clean points the best denoiser is two lines:
 
 
 # %%
@@ -705,7 +709,7 @@ def best_denoiser(x_tilde, points, sigma):
     return log_weight.softmax(1) @ points  # the posterior mean
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels; the longest is always drawn equally long. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
 turn = math.pi * torch.rand(70).double() ** 0.8
 arc = torch.stack([turn.cos(), turn.sin() - 0.3], 1)
 cluster = 0.08 * torch.randn(30, 2).double() + torch.tensor([0.1, -0.8])
@@ -726,7 +730,7 @@ for panel, sigma in zip(panels, (0.12, 0.35, 0.9), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode (a peak) of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
+# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
 #
 # Does a network find these arrows? For data uniform on the unit circle the best denoiser is known.
 #
@@ -762,9 +766,9 @@ posterior_mean = best_denoiser(x_tilde.detach(), circle, sigma)  # equal steps, 
 rho = x_tilde.norm(dim=1) / sigma**2
 log_density = torch.special.i0e(rho).log() + rho - x_tilde.square().sum(1) / (2 * sigma**2)
 (score,) = torch.autograd.grad(log_density.sum(), x_tilde)
-residual, wrong = (posterior_mean - x_tilde).detach(), {"sigma not squared": sigma * score}
-wrong["other sign"] = -(sigma**2) * score
-verify("eq-score", residual, sigma**2 * score, quadrature, rejects=wrong)
+residual, scaled = (posterior_mean - x_tilde).detach(), sigma**2 * score
+wrong = {"sigma not squared": sigma * score, "other sign": -scaled}
+verify("eq-score", residual, scaled, quadrature, rejects=wrong)
 
 nearest = {"nearest point": x_tilde / x_tilde.norm(dim=1, keepdim=True)}
 closed_form = circle_denoiser(x_tilde)
@@ -773,8 +777,7 @@ verify("eq-circle-denoiser", posterior_mean, closed_form, quadrature, rejects=ne
 clean = circle[torch.randint(720, (400_000,))]
 noisy = clean + sigma * torch.randn(400_000, 2, dtype=torch.double)
 direction = noisy / noisy.norm(dim=1, keepdim=True)
-along = (clean * direction).sum(1)
-radial = circle_denoiser(noisy).norm(dim=1)
+along, radial = (clean * direction).sum(1), circle_denoiser(noisy).norm(dim=1)
 by_radius = torch.stack([along - radial, (along - radial) * noisy.norm(dim=1)], 1)
 nearest = {"nearest point": torch.stack([(1 - radial).mean(), (1 - radial).mean()])}
 verify("eq-circle-denoiser", by_radius, torch.zeros(2), monte_carlo, rejects=nearest)
@@ -784,9 +787,9 @@ for _ in range(200):
 print("radius that the best denoiser keeps, 0.951:", abs(kept.norm() - 0.951).item() < 5e-4)
 
 # %% [markdown]
-# The network, without a bottleneck, gets points with noise to remove, $\sigma = 0.3$.
+# A network without a bottleneck, trained to remove noise with $\sigma = 0.3$, comes close:
 
-# %% tags=["nbval-check-output"]
+# %% tags=["nbval-check-output", "numbers"]
 circle_points = circle.float()[torch.randint(720, (40_000,))]
 denoiser = mlp([2, 64, 64, 2], activation=torch.nn.SiLU)
 batches = data.Batches(circle_points, batch_size=256, num_epochs=pick(small=10, full=40))
@@ -817,17 +820,17 @@ _ = fig.axes[0].plot(*(kept.norm() * circle).T.cpu(), "--", color="#D55E00", lin
 fig
 
 # %% [markdown]
-# The arrows of the trained network go where noisy data are more likely ({numref}`fig-circle`), though the training used no density.
+# The trained arrows go where noisy data are more likely ({numref}`fig-circle`), though the training used no density.
 #
 # ### Digits from arrows
 #
-# Can such arrows *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
+# Can such arrows *draw*? Alone they end at a peak of the density. So go a fraction $\eta$ of the way, add noise, and repeat:
 #
 # $$
 # \tilde{x} \leftarrow \tilde{x} + \eta \big( r(\tilde{x}) - \tilde{x} \big) + \sqrt{2 \eta}\; \sigma\, \xi, \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-noisy-steps)
 #
-# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics`, explained in {ref}`chapter 12 <sec-langevin>`. We start the denoiser of {numref}`fig-denoised` from noise alone, and denoise once more at the end.
+# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics` ({ref}`chapter 12 <sec-langevin>`). We start the denoiser of {numref}`fig-denoised` from noise, and denoise once more at the end.
 
 
 # %% tags=["mnist"]
@@ -854,7 +857,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*.
+# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; trained without noise it rarely does. Many noise levels make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
@@ -868,15 +871,25 @@ plots.image_rows(rows)
 # \mathcal{L}_\text{CAE} = \mathbb{E}_x \Big[ \lVert x - f(g(x)) \rVert^2 + \lambda \Big\lVert \frac{\partial g(x)}{\partial x} \Big\rVert_F^2 \Big] ,
 # $$ (def-contractive-loss)
 #
-# where $\lambda > 0$ (no eigenvalue) weighs the penalty. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
+# where $\lambda > 0$ is a weight. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
 #
-# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$, as {cite:t}`madry2018` do for classifiers,
+# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$ {cite:p}`madry2018`,
 #
 # $$
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
 # $$ (def-robust-loss)
 #
-# An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too. Four networks of one architecture were trained for ten epochs: plain, denoising with $\sigma = 0.5$, contracting with $\lambda = 0.1$, and robust with $R = 2$. The columns are the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian, and the same *relative* to the total variance of the codes.
+# An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too.
+#
+# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
+#
+# Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
+#
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. A number is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway one sees a blurred mixture, as no image told it what to draw.
+#
+# :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
+# :::
+# The four networks, after ten epochs, in numbers: the errors on 1,000 test images, clean, noisy and attacked, the squared norm of the Jacobian of the encoder, and the same *relative* to the total variance of the codes.
 
 # %% tags=["numbers", "columns"]
 names = {
@@ -908,14 +921,6 @@ for name, row in table.items():
     print(f"{name:12s}" + "".join(f"{v.mean():10.2f}" for v in row.values()))
 
 # %% [markdown]
-# Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
-#
-# Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
-#
-# The latent spaces of all three are smoother in this sense: for a hundred pairs of a 3 and an 8 the line between the codes decodes, on average, to a shorter path, relative to the distance of its ends. That images change without a jump proves nothing: with a continuous decoder they always do. Halfway, where no image told it what to draw, one sees a blurred mixture.
-#
-# :::{depth-start} little noise acts as a penalty on a Jacobian; robust codes have more direct paths
-# :::
 # For one layer $g(x) = \tanh(W x)$ with rows $w_i$ of $W$ the penalty of {eq}`def-contractive-loss` is a formula,
 #
 # $$
@@ -1124,7 +1129,7 @@ print("a cross-fade has the smallest ratio, 1:", abs(path_length_ratio(fade) - 1
 #
 # Why do random codes $z \sim \mathcal{N}(0, I)$ give no digits ({numref}`fig-opening`)? The decoder was trained on codes of real images only, and nothing in the loss says how these are distributed. So a smaller error, measured at such codes only, promises no better samples.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions: colored by digit, each digit written at their mean (left), and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, a wide and uneven cloud of codes in ten colors, one for each digit, with digits written at the means of their codes; 0 and 7 lie far apart, 7 and 1 close together. Right, the same cloud in one color with a small ball of standard Gaussian samples that covers only a part of it."}, "figure": {"caption": "Codes of test digits along their two main directions, by digit (left), and beside samples from $\\mathcal{N}(0, I)$ (right).", "name": "fig-codes"}}
 with torch.no_grad():
     order = torch.randperm(len(test.images))  # the halves of the test set have other writers
     codes, digits = model.encode(test.images)[order], test.labels[order]
@@ -1146,11 +1151,11 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps*, regions with few codes, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$, so more dimensions make codes harder to hit.
 #
-# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* gives a number: if samples and codes of test digits are mixed and divided at random, are the parts ever as far apart as these two? For both Gaussians never in 200 divisions; other real codes, the control, pass.
+# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If they are mixed and divided at random, is it ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture is nearer than the Gaussians.
 
-# %%
+# %% tags=["serves"]
 part = min(1500, len(codes) // 4)
 fitting, reference, control = codes.split([len(codes) - 2 * part, part, part])
 mixture = fit_mixture(fitting, num=40)
@@ -1168,7 +1173,13 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The table has the mean log-density under the mixture, in {term}`nats <nat>` (natural logarithms), and the mean squared distance of two decoded images.
+# Why do both Gaussians fail in {numref}`fig-samples`? The density at the samples of the standard Gaussian is not low, but the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+#
+# Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
+#
+# :::{depth-start} a two-sample test rejects both Gaussians
+# :::
+# The table has the mean log-density under the mixture, in nats, and the mean squared distance of two decoded images. The log-density at the samples of the fitted Gaussian is 14 nats lower than at real codes.
 
 # %% tags=["numbers", "columns"]
 print(f"{'codes':20s}{'log-density':>16s}  {'distance of images':>18s}")
@@ -1182,12 +1193,8 @@ inside = int((train_codes.norm(dim=1) < radius).sum())
 print(f"All 2,000 random codes lie within {radius:.1f} of zero, and of 60,000 real ones {inside}.")
 
 # %% [markdown]
-# The density at the samples of the standard Gaussian is not low, but density counts codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there, and the images hardly differ. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare, in gaps: the log-density is 14 nats lower than at real codes, so the density is less than a millionth.
+# The two classifiers miss about one real digit in fifty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %.
 #
-# The two classifiers miss about one real digit in fifty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %. So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
-#
-# :::{depth-start} a two-sample test rejects both Gaussians
-# :::
 # How large must a distance between samples be to count as a difference? The {term}`energy distance` of two distributions {cite:p}`szekely2013`,
 #
 # $$
@@ -1244,21 +1251,15 @@ print("the first 800 and the last 800 test digits differ at 1 %:", p_value < 0.0
 # (sec-ae-likelihood)=
 # ## Decoder, noise and mixture: a likelihood
 #
-# To train decoder and distribution of codes together, we need one number for how well they fit an image. The squared error is a part of it, up to a factor and a constant the negative log-density of Gaussian noise around the reconstruction,
-#
-# $$
-# \log \mathcal{N}\big(x;\, f(z), s^2 I\big) = - \frac{\lVert x - f(z) \rVert^2}{2 s^2} - \frac{D}{2} \log 2 \pi s^2 .
-# $$
-#
-# So draw a code from $p(z)$, decode it, add noise of variance $s^2$: this model has as its density the mean over all codes,
+# To train decoder and distribution of codes together, we need one number for how well they fit an image. The squared error is a part of it: up to a factor and a constant it is the negative log-density of Gaussian noise around the reconstruction. So draw a code from $p(z)$, decode it, add noise of variance $s^2$: this model has as its density the mean over all codes,
 #
 # $$
 # p(x) = \int p(z)\; \mathcal{N}\big(x;\, f(z), s^2 I\big)\, \mathrm{d}z ,
 # $$ (def-decoder-density)
 #
-# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none. Can a mean over random codes from the mixture estimate it?
+# the *likelihood*. A plain autoencoder, trained without $p(z)$ and $s$, has none: its third limit, after the unknown distribution of its codes and their gaps. Can a mean over random codes from the mixture estimate it?
 
-# %%
+# %% tags=["serves"]
 near = Density(model, mixture)  # noise, and codes around g(x), both fitted to training digits
 near.fit(train.images[:2000], steps=200)
 s = near.log_noise.exp().item()
@@ -1286,15 +1287,19 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of nats. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image. Random codes miss them; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
+# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
 #
+# A high density is no verdict, though: in this model the bound of a black image is far above that of a digit, and other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
+#
+# :::{dropdown} The bounds in nats
 # On gray test digits the bound on $\log p(x)$ is 578.8 ± 0.5 nats with the mixture, 573.6 ± 0.7 with the fitted Gaussian and 433.2 ± 2.5 with the standard one ({ref}`experiment <exp-code-model>`). (A density may be above one in each pixel.)
 #
 # Why only five nats from the mixture to the Gaussian, which fails so often? The likelihood looks only at real images: a model that wastes 80 % of its samples and is right otherwise still gives the real images a fifth of the density, 1.6 nats less. The other nats: its good samples, too, are distributed unlike the codes.
 #
-# A high density is no verdict, though. In this model a black image has a bound of 976 ± 5 nats, far above that of a digit ({ref}`experiment <exp-code-model>`). Other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
+# A black image has a bound of 976 ± 5 nats ({ref}`experiment <exp-code-model>`).
+# :::
 #
-# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6). For many noise levels the bound becomes a sum of denoising losses {eq}`def-denoising-loss`: the diffusion model (chapter 9).
+# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6); for many noise levels it becomes a sum of denoising losses, the diffusion model (chapter 9).
 #
 # :::{dropdown} If you come from the lectures
 # The contracting penalty is a derivative in the input; the check of {eq}`eq-tanh-jacobian` rejects one in the weights (E4 of the {doc}`errata </book/errata>`). Autoencoders do have a probabilistic reading: a squared error is a Gaussian log-density, and the denoising one has {prf:ref}`thm-score`. Features need no lower dimension than the data, as a wide denoising autoencoder shows. And one must say whether the error is squared {eq}`eq-mean-minimizes`.
@@ -1512,9 +1517,9 @@ with torch.no_grad():
 # (sec-ae-summary)=
 # ## Summary
 #
-# - With affine maps and a bottleneck the best autoencoder is PCA, up to a change of coordinates {eq}`eq-pca-loss`; on digits our networks do better at the same dimension.
-# - A small error means that the mean images of the codes differ much {eq}`eq-kept-dropped`: a code keeps what digits differ in.
+# - The best affine autoencoder is PCA {eq}`eq-pca-loss`; on digits our networks do better at the same dimension.
+# - A code with a small error keeps what digits differ in {eq}`eq-kept-dropped`.
 # - The best denoiser gives the score of the noisy data {eq}`eq-score`. Steps along it, with noise, draw digits.
-# - The decoder alone does not generate: nothing fixes the distribution of the codes. With a mixture and noise it has a likelihood {eq}`def-decoder-density`; the next chapters train for it.
+# - The decoder alone does not generate: nothing fixes the distribution of the codes. With a mixture and noise it has a likelihood {eq}`def-decoder-density`.
 #
-# **To read next.** {cite:t}`alain2014` on what regularized autoencoders learn about the density, {cite:t}`bengio2013` on learned representations.
+# To go on: {cite:t}`alain2014` and {cite:t}`bengio2013`.

@@ -64,13 +64,13 @@ plots.curves(
 # To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
 # :::
 #
-# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. A table {ref}`below <sec-factorized>` says where this book uses which. (Integrals over a line are sums over a fine grid.)
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. (Integrals over a line are sums over a fine grid.)
 
 # %% [markdown]
 # (sec-kl-definition)=
 # ## What a wrong distribution costs
 #
-# For one sample $x$ the ratio $p(x) / q(x)$ says how many times as probable it is under $p$ as under $q$. For independent samples these ratios multiply, so their logarithms add up. The samples come from $p$, so we take the mean under $p$. It is the Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951`, on a finite set
+# For one sample $x$ the ratio $p(x) / q(x)$ says how many times as probable it is under $p$ as under $q$. For independent samples these ratios multiply, so their logarithms add up. The samples come from $p$, so we take the mean under $p$: this is the Kullback-Leibler divergence from $p$ to $q$ {cite:p}`kullback1951`, on a finite set
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb{E}_p \log \frac{p(x)}{q(x)} = \sum_x p(x) \log \frac{p(x)}{q(x)} ,
@@ -98,13 +98,13 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The same number is a length in bits. Up to rounding, the best code for $q$ gives the symbol $x$ a word of $-\log q(x)$ nats, short where $q$ is large: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. (A *code* is here a way to write letters as bits, not the code of an autoencoder.) On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
+# The same number is a length in bits. (A *code* here writes letters as bits.) Up to rounding, the best code for $q$ gives the letter $x$ a word of $-\log q(x)$ nats: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# We write the eight letters `abbbbccd` with codes made for their own frequencies $p$ and for others, $q$, all powers of one half, so that nothing is rounded:
+# For example, `abbbbccd` with the code made for its frequencies, and with another:
 #
 # **Check.** The bits of both texts are counted, and the difference per letter is compared with the KL divergence. The other order of the arguments and a result in bits are rejected.
 
@@ -124,15 +124,13 @@ print(
 )
 
 # %% [markdown]
-# Here the wrong code costs half a bit per letter.
-#
 # *Sources: A09.*
 
 # %% [markdown]
 # (sec-kl-nonnegative)=
 # ## The KL divergence is never negative
 #
-# Some samples are more probable under the wrong $q$ than under $p$, and their log-ratios are negative. Why is the mean not? Because $q$ has the same total mass as $p$: where it is larger it gains, elsewhere it must be smaller, and the logarithm, which is concave, punishes the lack more than it rewards the excess. This is {term}`Jensen's inequality`. For any positive random $y$ with finite mean
+# Some samples are more probable under the wrong $q$ than under $p$, and their log-ratios are negative. Why is the mean not? Because $q$ has the same total mass as $p$: where it is larger it gains, elsewhere it must be smaller, and the logarithm, which is concave, punishes the lack more than it rewards the excess. This is {term}`Jensen's inequality`: for any positive random $y$ with finite mean
 #
 # $$
 # \mathbb{E} \log y \le \log \mathbb{E}\, y ,
@@ -189,9 +187,9 @@ Slider(
 #
 # Equality in the first step needs a constant ratio $q / p$ on the support of $p$, equality in the last step all mass of $q$ there; together they mean $p = q$. With densities the sums become integrals. $\square$
 #
-# So the KL divergence is zero for the right distribution and positive for all others: as a loss, it is smallest there only.
+# So, as a loss, the KL divergence is smallest for the right distribution only.
 #
-# :::{depth-start} mass of q outside the support of p makes the KL divergence strictly positive
+# :::{depth-start} mass of q outside the support of p makes it strictly positive
 # :::
 # The proof does not end with $\log \sum_x q(x) = \log 1 = 0$: the sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem,
 #
@@ -241,7 +239,7 @@ print("attained by the pair above:", torch.isclose(kl(two_points, three_points),
 #
 # The left side, the mean log-likelihood, needs only samples, in practice the training set, and the entropy does not depend on $\theta$. So *maximizing the likelihood is minimizing the KL divergence* from the data to the model.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two nearly equal U-shaped curves over the standard deviation, with a minimum at 3.16, above a horizontal line at 2.11 nats."}, "figure": {"caption": "The loss of a Gaussian $\\mathcal{N}(0, s^2)$ on data with two modes at $\\pm 3$: the mean negative log-likelihood of 300 samples, and its expectation. The floor is the entropy of the data; the distance to it is the KL divergence.", "name": "fig-likelihood"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two nearly equal U-shaped curves over the standard deviation, with a minimum at 3.16, above a horizontal line at 2.11 nats."}, "figure": {"caption": "The loss of a Gaussian $\\mathcal{N}(0, s^2)$ on data with two modes at $\\pm 3$, for 300 samples and in expectation. The distance to the floor, the entropy of the data, is the KL divergence.", "name": "fig-likelihood"}}
 data = 3.0 * (2 * torch.randint(2, (300,)) - 1) + torch.randn(300)
 std = torch.linspace(1.6, 8, 100)
 log_p = log_two_modes(grid, 3.0)
@@ -277,11 +275,11 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the true distribution as under the best Gaussian. By the same sum, $n$ samples typical of $q$ are about $e^{n D(q \Vert p)}$ times rarer under $p$ than under $q$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. By the same sum, $n$ samples from $p$ look like samples from $q$ with a probability of about $e^{-n D(q \Vert p)}$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences: the loss has a floor, the entropy of the data, and for images nobody knows it: only a difference of two losses is a difference of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere; added noise prevents it.
+# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: it cannot be compared with others. Added noise prevents it.
 #
-# :::{depth-start} samples look like another distribution with a probability that falls at the rate of the KL divergence
+# :::{depth-start} how rarely samples look like another distribution
 # :::
 # How probable is it that $n$ samples from $p$ look as if they came from $q$? It is $e^{-n D(q \Vert p)}$, up to a factor whose logarithm is small compared with $n$ {cite:p}`cover2006`. Note the order: the distribution from which the samples come stands second.
 #
@@ -337,7 +335,7 @@ for b in (0.5, 0.6):
 # (sec-two-directions)=
 # ## Forward and reverse KL: two orders, two answers
 #
-# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. (That mass is missing elsewhere, and is punished there.) The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
 # Move $q$ away from $p$ and compare the two integrands.
 
@@ -379,12 +377,14 @@ Slider(
 # $$ (eq-forward-moments)
 # :::
 #
-# Indeed $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$. By {eq}`eq-mean-minimizes` the second term is smallest at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it. $\square$
+# :::{dropdown} Proof
+# $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$. By {eq}`eq-mean-minimizes` the second term is smallest at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it. $\square$
+# :::
 #
-# **The reverse fit may choose.** In this order there is no formula, so we search: `minimize` changes the mean and the log of the standard deviation, and finds a *local* minimum near its start.
+# **The reverse fit may choose.** In this order there is no formula, so we search over mean and standard deviation; the search finds a *local* minimum near its start.
 
 
-# %%
+# %% tags=["serves"]
 def forward(log_p, log_q):
     return integrate(log_p.exp() * (log_p - log_q))
 
@@ -406,7 +406,16 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL.
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL. In this book maximum likelihood and a step of a diffusion model (chapter 9) are forward, the gap of the ELBO (chapter 3) and the KL term of a VAE (chapter 6) reverse.
+#
+# :::{dropdown} The order says which mistake to expect
+# | what is made small | order | what to expect |
+# |---|---|---|
+# | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
+# | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
+# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, but may leave parts of it empty; there the decoder has seen no codes |
+# | a step of a diffusion model (chapter 9) | forward, from a Gaussian known for each clean image to the model's | the model's mean averages over all clean images that fit the noisy one {eq}`eq-forward-moments` |
+# :::
 #
 # The reverse fit is called {term}`mode-seeking`. Does it always choose a mode? We search twice, from the middle and from a mode.
 #
@@ -442,6 +451,13 @@ plots.curves(
 # %% [markdown]
 # Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
+# %% [markdown]
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
+#
+# :::{depth-start} to leave out a mode costs log 2, or the squared distance
+# :::
+# The distance at which the two searches of {numref}`fig-mode-choice` become equal:
+
 # %% tags=["nbval-check-output", "numbers"]
 low, high = 2.4, 3.2
 for _ in range(12):  # halve the interval in which the two searches become equal
@@ -452,10 +468,6 @@ for _ in range(12):  # halve the interval in which the two searches become equal
 print(f"the best reverse fit leaves the middle when the modes are {2 * c:.2f} apart")
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley makes the larger KL divergence, while the forward fit covers both at any distance.
-#
-# :::{depth-start} one of two equal modes costs log 2 in one order and the square of the distance in the other
-# :::
 # Let the modes be at $\pm c$ with unit variance, and $q = \mathcal{N}(c, 1)$ the right one. Then
 #
 # $$
@@ -509,13 +521,13 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # (sec-kl-gaussians)=
 # ## Between Gaussians
 #
-# Most KL divergences in this book are between Gaussians, and those need neither a grid nor samples: the log-ratio is quadratic in $x$, and its mean needs only means and covariances. In one dimension, with $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$, the log-ratio is $\log (s_q / s_p) - (x - m_p)^2 / 2 s_p^2 + (x - m_q)^2 / 2 s_q^2$. Under $p$ the mean of the second term is $-\frac12$, and $\mathbb{E}_p (x - m_q)^2 = s_p^2 + (m_p - m_q)^2$. Hence
+# Most KL divergences in this book are between Gaussians, and those need neither a grid nor samples: the log-ratio is quadratic in $x$, so its mean needs only means and covariances. In one dimension, with $p = \mathcal{N}(m_p, s_p^2)$ and $q = \mathcal{N}(m_q, s_q^2)$, the log-ratio is $\log (s_q / s_p) - (x - m_p)^2 / 2 s_p^2 + (x - m_q)^2 / 2 s_q^2$. Under $p$ the mean of the second term is $-\frac12$, and $\mathbb{E}_p (x - m_q)^2 = s_p^2 + (m_p - m_q)^2$. Hence
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \log \frac{s_q}{s_p} + \frac{s_p^2 + (m_p - m_q)^2}{2 s_q^2} - \frac12 .
 # $$ (eq-kl-normals)
 #
-# In $d$ dimensions, with $p = \mathcal{N}(\mu_p, \Sigma_p)$, $q = \mathcal{N}(\mu_q, \Sigma_q)$ and invertible covariances, the same three lines give
+# In $d$ dimensions, with $p = \mathcal{N}(\mu_p, \Sigma_p)$, $q = \mathcal{N}(\mu_q, \Sigma_q)$ and invertible covariances, the same steps give
 #
 # $$
 # \begin{aligned}
@@ -524,7 +536,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-gaussians)
 #
-# since under $p$ the mean of $(x - a)^\top M (x - a)$ is $\operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
+# as the mean of a quadratic form is a trace. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
 # \begin{aligned}
@@ -542,7 +554,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# Each coordinate pays $\mu_j^2$ for lying off the origin, and $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1; the square punishes too much of it, the logarithm too little, more slowly but without bound: no encoder can afford $\sigma_j = 0$, a code without noise.
+# Half of $\mu_j^2$ is for a mean off the origin, half of $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1. A small error of the width is the more expensive: a factor of $e^\delta$ costs about $\delta^2$ nats in either direction, a shift by $\delta$ only $\delta^2 / 2$. Large shifts and widths cost half their square; a small width only $\log (1 / \sigma_j)$, but without bound: no encoder that returns a $\sigma_j$ can afford $\sigma_j = 0$, a code without noise.
 #
 # To check such a formula, compare it with mean log-ratios of samples, at variances that differ and are not 1: at $\mathcal{N}(1, \frac14)$ the last formula gives 0.818 nats, with the variance squared by mistake 1.418. For $p = q$ it must be zero.
 #
@@ -596,7 +608,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # \end{aligned}
 # $$ (eq-kl-fisher)
 #
-# The other order has the same quadratic term, so close by the order does not matter. The matrix $F$ is the *Fisher information* {cite:p}`cover2006`: how strongly the log-density reacts to the parameters is how well samples tell neighboring parameters apart.
+# The other order has the same quadratic term. The matrix $F$ is the *Fisher information* {cite:p}`cover2006`: how strongly the log-density reacts to the parameters is how well samples tell neighboring parameters apart.
 #
 # **Check.** For a skewed mixture with a mean and a log-scale as parameters, the second derivatives of both KL divergences are compared with $F$. A form without the half is rejected, and the mean of the gradients' squares alone. Then come the three Gaussians in a row.
 
@@ -621,14 +633,6 @@ verify("eq-kl-fisher", second, [fisher, fisher], quadrature, rejects=wrong)
 direct, steps = kl_normals(0, 1, 2, 1), kl_normals(0, 1, 1, 1) + kl_normals(1, 1, 2, 1)
 print("2 nats at once, 1 nat in two steps:", abs(direct - 2) < 1e-12 and abs(steps - 1) < 1e-12)
 
-# %% tags=["nbval-check-output", "numbers"]
-for factor in (1.1, 2.0):
-    there, back = kl_normals(0, 1, 0, factor), kl_normals(0, factor, 0, 1)
-    form = math.log(factor) ** 2
-    print(
-        f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
-    )
-
 # %% tags=["figure"] mystnb={"image": {"alt": "Three curves that agree around zero: the quadratic form lies between the KL divergences of both orders, which part from it at about plus and minus 0.3."}, "figure": {"caption": "The KL divergence between $\\mathcal{N}(0, 1)$ and a Gaussian whose standard deviation is larger by the factor $e^\\delta$, in both orders, and the quadratic form $\\delta^2$ of {eq}`eq-kl-fisher`, as here $F = 2$.", "name": "fig-local-form"}}
 steps = torch.linspace(-1, 1, 101)
 orders = [[kl_normals(0, 1, 0, math.exp(t)), kl_normals(0, math.exp(t), 0, 1)] for t in steps]
@@ -640,7 +644,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# A standard deviation that is wrong by a tenth makes about 0.01 nats in either order ({numref}`fig-local-form`). The order matters where a model is far off.
+# A standard deviation that is wrong by a tenth makes about 0.01 nats in either order ({numref}`fig-local-form`). The order matters where a model is far off:
+
+# %% tags=["nbval-check-output", "numbers"]
+for factor in (1.1, 2.0):
+    there, back = kl_normals(0, 1, 0, factor), kl_normals(0, factor, 0, 1)
+    form = math.log(factor) ** 2
+    print(
+        f"factor {factor}: D(p || q) {there:.4f}, D(q || p) {back:.4f}, quadratic {form:.4f} nats"
+    )
+
+# %% [markdown]
 #
 # *Sources: A10, A23, B14, C08, D16.*
 #
@@ -738,14 +752,7 @@ _ = [axes.set_aspect("equal", adjustable="datalim") for axes in (left, right)]
 plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 
 # %% [markdown]
-# In the plane, with unit variances and correlation $\rho$, the two variances are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation ({numref}`fig-factorized`): a wider $q$ would put mass beside the narrow ridge of $p$, where the reverse KL is large. So variational approximations tend to come out too narrow {cite:p}`mackay2003,bishop2006,blei2017`. The order says which mistake to expect:
-#
-# | what is made small | order | what to expect |
-# |---|---|---|
-# | negative log-likelihood | forward, from the data to the model | the model covers all data, and some of what lies between |
-# | gap of the ELBO (chapter 3) | reverse, from the approximate posterior to the true one | it may miss modes and be too narrow |
-# | KL term of a VAE (chapter 6) | reverse, from the encoder to the prior | codes stay where the prior has mass, but may leave parts of it empty; there the decoder has seen no codes |
-# | a step of a diffusion model (chapter 9) | forward, from a Gaussian known for each clean image to the model's | the model's mean averages over all clean images that fit the noisy one {eq}`eq-forward-moments` |
+# In the plane, with unit variances and correlation $\rho$, the two variances are $1$ and $1 - \rho^2$. For $\rho = 0.9$ the reverse fit has less than half of the true standard deviation ({numref}`fig-factorized`): a wider $q$ would put mass beside the narrow ridge of $p$, where the reverse KL is large. So variational approximations tend to come out too narrow {cite:p}`mackay2003,bishop2006,blei2017`.
 
 # %% [markdown]
 # (sec-kl-maps)=
@@ -775,7 +782,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 #
 # Indeed, for $y = \tau(x)$ the pair $(x, y)$ tells no more than $x$: the left side of {eq}`eq-kl-chain` is $D(p \Vert q)$. The first term on its right is $D(\tau_\# p \Vert \tau_\# q)$, and by {prf:ref}`thm-gibbs` the rest is not negative; if $\tau$ is one-to-one, $y$ fixes $x$, and it is zero. $\square$
 #
-# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. The exponential of samples from $\mathcal{N}(0.3, 0.7^2)$ and $\mathcal{N}(-0.2, 1.4^2)$ loses none, the absolute value the sign and almost a third. A smooth one-to-one map divides both densities by the same factor, the size of its Jacobian determinant, which cancels in the ratio. So the KL divergence does not depend on the units of $x$; the entropy of a density does.
+# This is the {term}`data processing inequality`: processing can only lose evidence on which of two distributions a sample came from. A smooth one-to-one map loses none: it divides both densities by the same factor, the size of its Jacobian determinant, which cancels in the ratio. So the KL divergence does not depend on the units of $x$; the entropy of a density does. For two Gaussians the exponential keeps all; the absolute value loses the sign, and with it almost a third:
 #
 # **Checks.** For a pair of correlated Gaussians all three terms of the chain rule are known in closed form; the marginals alone are rejected, and the conditional term with $y$ at its mean. Two Gaussians are sent through the exponential and through the absolute value, and the integrals are compared.
 
@@ -819,7 +826,7 @@ print("the entropy changes under exp:", abs(entropy_after - p.entropy()).item() 
 print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f} nats")
 
 # %% [markdown]
-# :::{depth-start} a map keeps the KL divergence if it keeps what tells p from q, and random maps obey the inequality too
+# :::{depth-start} a map may lose what does not tell p from q
 # :::
 # If the right side of {eq}`eq-data-processing` is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$: then the rest in the proof is zero. It does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 #
@@ -856,7 +863,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # (sec-other-distances)=
 # ## Noise, and de Bruijn's identity
 #
-# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? Take two points at distance $\delta > 0$. Their KL divergence is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. Two other measures are finite and just as blind: the *total variation*, the largest difference of the probabilities of one event, is 1, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, is $\log 2$. Only the *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$. But to compute it is itself an optimization, over all ways to move the mass.
+# Images fill a thin part of the space of pixel values, and a model may at first fill another. What does the KL divergence say about distributions that do not overlap? That of two points at distance $\delta > 0$ is infinite *whatever* $\delta$ is, so a model that is fitted by it gets no gradient that says where to move {cite:p}`arjovsky2017`. The *total variation*, the largest difference of the probabilities of one event, is 1 then, and the *Jensen-Shannon divergence* {cite:p}`lin1991`, the mean KL divergence of both from their average, $\log 2$: finite, and just as blind. The *Wasserstein distance* $W_1$, the smallest mean distance by which mass must be moved, says $\delta$; but to compute it is itself an optimization.
 #
 # Noise makes the two overlap. With Gaussian noise of standard deviation $\sigma$ on both points,
 #
@@ -864,7 +871,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # D_{\mathrm{KL}} = \frac{\delta^2}{2 \sigma^2} , \qquad \operatorname{TV} = \operatorname{erf}\Big( \frac{\delta}{2 \sqrt{2}\, \sigma} \Big) .
 # $$ (eq-noisy-points)
 #
-# The first is {eq}`eq-kl-normals` for equal variances. For the second, the densities cross halfway, so the event is a half-line. Now the KL divergence is finite, and its gradient points in the right direction ({numref}`fig-noisy-points`).
+# The first is {eq}`eq-kl-normals` for equal variances; for the second, the densities cross halfway, so the event is a half-line. Now both say $\delta$, and the gradient points in the right direction ({numref}`fig-noisy-points`). Why then the KL divergence? Because it is the mean of a log-ratio: the unknown density of the data drops out {eq}`eq-likelihood-kl`, for Gaussians it has a closed form, and over a chain of steps it is a sum.
 #
 # **Check.** Both are compared with integrals; forms in which the variance is not doubled are rejected.
 
@@ -897,15 +904,13 @@ plots.curves(
 )
 
 # %% [markdown]
-# With noise the total variation says $\delta$, too. The KL divergence is taken because it is the mean of a log-ratio: the unknown density of the data drops out {eq}`eq-likelihood-kl`, for Gaussians it has a closed form, and over a chain of steps it is a sum.
-#
 # More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
 # $$ (eq-de-bruijn)
 #
-# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation is the {term}`Fisher divergence`; it compares the slopes of the log-densities, $\nabla \log p(x)$, which are called {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike and nothing that tells them apart is lost.
+# This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation, the {term}`Fisher divergence`, compares the slopes of the log-densities, the {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike, and no difference is lost.
 #
 # With much noise nothing of the KL divergence is left, so it is the sum of what is lost on the way:
 #
@@ -913,11 +918,13 @@ plots.curves(
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
 # $$ (eq-score-integral)
 #
-# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* Since the score of noisy data is an estimate of the noise (chapter 1), that is how a diffusion model can learn a distribution by estimating noise, in chapters 9 and 12.
+# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* The score of noisy data says which noise to remove (chapter 1): so a diffusion model learns a distribution by estimating noise (chapters 9 and 12).
 #
 # :::{dropdown} Proof of de Bruijn's identity
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
 # :::
+#
+# Of the 0.74 nats from $\mathcal{N}(0, 0.3)$ to $\mathcal{N}(1, 1.5)$ the first unit of noise variance takes 0.45.
 #
 # **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
@@ -950,13 +957,13 @@ whole = kl_divergence(Normal(0.0, 0.3**0.5), Normal(1.0, 1.5**0.5))
 lost = torch.trapezoid(rate[taus < 1], taus[taus < 1])
 sides = torch.trapezoid(rate, taus), whole
 verify("eq-score-integral", *sides, quadrature.within(1e-4), rejects={"up to 1": lost})
-print(f"KL divergence {whole:.2f} nats, {lost:.2f} of it lost to the first unit of noise variance")
+assert (round(whole.item(), 2), round(lost.item(), 2)) == (0.74, 0.45)
 
 # %% [markdown]
-# Of these two Gaussians, with variances 0.3 and 1.5 and means at distance 1, the first unit of noise hides three fifths of the difference. For large $\tau$ the part of the variances falls like $1 / \tau^2$, that of the means like $1 / \tau$: noise hides the small difference of the variances first.
-#
-# :::{depth-start} by Pinsker's inequality a small KL divergence forces a small total variation, but not the other way round
+# :::{depth-start} a small KL divergence forces a small total variation
 # :::
+# For the two Gaussians above and large $\tau$ the part of the variances falls like $1 / \tau^2$, that of the means like $1 / \tau$: noise hides the small difference of the variances first.
+#
 # The total variation is a distance and never larger than 1,
 #
 # $$
@@ -993,15 +1000,15 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # (sec-kl-estimation)=
 # ## Estimating it from samples: the value and the gradient
 #
-# Often there is neither a formula nor a grid, but $q$ can be sampled and both densities can be evaluated: so it is in the ELBO, and in the reinforcement learning of language models. Write $r = p(x) / q(x)$ for a sample $x \sim q$. By definition the mean of $k_1 = -\log r$ is $D(q \Vert p)$. The mean of $N$ samples is off by about the standard deviation of one over $\sqrt N$. The samples have both signs, though the KL divergence has not. Add $r - 1$, which has mean zero because $\mathbb{E}_q\, r = \int p = 1$:
+# Often there is no formula, but $q$ can be sampled and both densities can be evaluated, as in the ELBO and in the reinforcement learning of language models. Write $r = p(x) / q(x)$ for a sample $x \sim q$. By definition the mean of $k_1 = -\log r$ is $D(q \Vert p)$; that of $N$ samples is off by about the standard deviation of one over $\sqrt N$. The samples have both signs, though the KL divergence has not. Add $r - 1$, which has mean zero because $\mathbb{E}_q\, r = \int p = 1$:
 #
 # $$
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# provided that $p$ has no mass outside the support of $q$; otherwise the result is too small by that mass. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is far smaller; where they are far apart, $r$ itself varies without bound. For Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above (left panel of {numref}`fig-estimators`).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
 #
-# :::{depth-start} which estimator has the smaller variance depends on the pair, and both can mislead
+# :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::
 # For $q = \mathcal{N}(0, 1)$ and $p = \mathcal{N}(\delta, 1)$ the variances of one sample are
 #
@@ -1023,7 +1030,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 #
 # **Checks.** Samples are compared with torch, and the variances with integrals. A plus sign is rejected, and variances for small shifts only or for independent terms. Then come the claims on negative values, and on the support for the pair `two_points`, `three_points`.
 
-# %%
+# %% tags=["serves"]
 estimators = {  # of D(q || p), as functions of log r = log p(x) - log q(x) for x from q
     "k1": lambda log_r: -log_r,
     "k3": lambda log_r: log_r.expm1() - log_r,
@@ -1065,7 +1072,7 @@ equal = variances_at(1.12)[1] < 1.12**2 and variances_at(1.13)[1] > 1.13**2
 print("the variances are equal between 1.12 and 1.13:", equal)
 
 # %% [markdown]
-# **What goes wrong: the gradient.** Now train $q_\theta$. The obvious loop draws samples, averages $k_3$ and calls `backward`. It runs, and the number that it prints is an unbiased estimate of $D(q_\theta \Vert p)$, but it makes something else small. The samples depend on $\theta$ too, and `backward` takes them as constants. With $s = \nabla_\theta \log q_\theta(x)$ and $k_2 = \frac12 (\log r)^2$, the gradients for a fixed $x$ are $\nabla k_1 = s$, $\nabla k_2 = -s \log r$ and $\nabla k_3 = (1 - r)\, s$. Since $\mathbb{E}_{q_\theta} s = 0$ and $\mathbb{E}_{q_\theta}[r s] = \mathbb{E}_p\, s$, their means are
+# **What goes wrong: the gradient.** Now train $q_\theta$. The obvious loop draws samples, averages $k_3$ and calls `backward`. The number that it prints is an unbiased estimate of $D(q_\theta \Vert p)$, but it makes something else small: the samples depend on $\theta$ too, and `backward` takes them as constants. With $s = \nabla_\theta \log q_\theta(x)$ and $k_2 = \frac12 (\log r)^2$, the gradients for a fixed $x$ are $\nabla k_1 = s$, $\nabla k_2 = -s \log r$ and $\nabla k_3 = (1 - r)\, s$. Since $\mathbb{E}_{q_\theta} s = 0$ and $\mathbb{E}_{q_\theta}[r s] = \mathbb{E}_p\, s$, their means are
 #
 # $$
 # \begin{aligned}
@@ -1075,7 +1082,7 @@ print("the variances are equal between 1.12 and 1.13:", equal)
 # \end{aligned}
 # $$ (eq-estimator-gradients)
 #
-# As a loss, $k_1$ gives pure noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. Here are the three losses with samples that count as constants:
+# As a loss, $k_1$ gives noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. Here are all three:
 #
 # **Check.** For a Gaussian $q_\theta$ and the two modes of the opening figure the means are integrals, and the gradients on the right come from autograd. That each loss has the gradient of $D(q_\theta \Vert p)$ is rejected.
 
@@ -1118,13 +1125,6 @@ other_order = gradient(lambda log_q: forward(log_p, log_q))
 closed = [torch.zeros(2), in_order, other_order]
 verify("eq-estimator-gradients", found, closed, quadrature, rejects={"one for all": [in_order] * 3})
 
-# %% tags=["numbers"]
-log_p = log_two_modes(grid, 3.0)
-ends = {f"{name} ends": paths[name][-100:].mean(0) for name in ("k2", "k3")}
-for words, (mean, std) in {"all start": (3.0, 1.0), **ends}.items():
-    value = reverse(log_p, Normal(mean, std).log_prob(grid))
-    print(f"{words:10s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
-
 # %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample, for Gaussians of unit variance. Right: a Gaussian $q$ trained with each estimator as the loss, from the right component of $p$; circles mark the fits of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
 panels, (left, right) = plots.figure(columns=2, height=3.4)
 shifts = torch.linspace(0.05, 2.5, 100)
@@ -1150,7 +1150,17 @@ plots.curves(
 )
 
 # %% [markdown]
-# The training starts almost at the reverse fit, where $D(q \Vert p)$ is smallest, and $k_2$ keeps it there. With $k_3$ as its loss the Gaussian leaves the mode and goes to the *forward* fit, and the KL divergence that the loss estimates rises from 0.69 to 0.94 nats. The fix is to let the gradient know of the samples: pass it through them where $x$ is a smooth function of noise and parameters, or multiply $-\log r$, taken as a constant, by $s$ where it is not, as for the words of a language model. These are the two gradients of chapter 4.
+# The training starts almost at the reverse fit, and $k_2$ keeps it there:
+
+# %% tags=["numbers"]
+log_p = log_two_modes(grid, 3.0)
+ends = {f"{name} ends": paths[name][-100:].mean(0) for name in ("k2", "k3")}
+for words, (mean, std) in {"all start": (3.0, 1.0), **ends}.items():
+    value = reverse(log_p, Normal(mean, std).log_prob(grid))
+    print(f"{words:10s} mean {mean:5.2f}, standard deviation {std:.2f}, D(q || p) {value:.2f} nats")
+
+# %% [markdown]
+# With $k_3$ as its loss the Gaussian leaves the mode and goes to the *forward* fit, and the KL divergence that the loss estimates rises. The fix is to let the gradient know of the samples: pass it through them where $x$ is a smooth function of noise and parameters, or else multiply $-\log r$, taken as a constant, by $s$, as for the words of a language model (both in chapter 4).
 
 # %% [markdown]
 # (sec-kl-exercises)=
@@ -1369,13 +1379,13 @@ exercises.check_best_isotropic(variance)
 # (sec-kl-summary)=
 # ## Summary
 #
-# - The KL divergence is the mean log-ratio under its first argument: the cost, in nats, of treating data from $p$ as if they came from $q$. It is zero only for equal distributions {eq}`eq-kl-nonnegative`.
+# - The KL divergence is the mean log-ratio under its first argument, and zero only for equal distributions {eq}`eq-kl-nonnegative`.
 # - Maximizing the likelihood minimizes the forward KL {eq}`eq-likelihood-kl`, and its fit covers the data. The reverse fit chooses one of two equal modes once they are far apart, and a factorized one is too narrow {eq}`eq-factorized-reverse`.
 # - Between Gaussians it is a formula {eq}`eq-kl-gaussians`, close by half a squared length {eq}`eq-kl-fisher`, for chains a sum {eq}`eq-kl-chain`.
 # - Without overlap it is infinite. Noise makes it finite, and it falls at half the squared distance of the scores {eq}`eq-de-bruijn`.
-# - The gradient of an unbiased estimator need not be an unbiased gradient {eq}`eq-estimator-gradients`.
+# - The gradient of an unbiased estimator need not be unbiased {eq}`eq-estimator-gradients`.
 #
-# To go on: {cite:t}`cover2006`, {cite:t}`mackay2003` and {cite:t}`blei2017`.
+# To go on: {cite:t}`cover2006` and {cite:t}`blei2017`.
 #
 # :::{dropdown} If you come from the lectures
 # The proof of Gibbs' inequality ends with an inequality {eq}`eq-kl-support`, not with $\log 1$. The KL divergence is invariant under a change of variables only if the map is one-to-one, or at least sufficient. The two orders can give the same value, as for Gaussians of equal variance. It is zero for equal distributions only, not for similar ones, and it is no distance. In the formula for a diagonal Gaussian the variances are not squared (E10 of the {doc}`errata </book/errata>`), and of the two coins it is the fair one that may show heads only (E18). Several notations and both orders are in use; the {doc}`notation page </book/notation>` fixes one.

@@ -46,7 +46,7 @@ plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": ne
 
 # %% [markdown]
 # :::{admonition} The idea
-# Let the encoder return a small cloud instead of a point, and let the decoder rebuild the image from a random point of the cloud. Charge every cloud for its distance from one fixed distribution, the noise of which new images will be made. The clouds of all images together then fill this distribution, and what the decoder makes of its noise is a new image.
+# Let the encoder return a small cloud instead of a point, and let the decoder rebuild the image from a random point of it. Penalize the distance of each cloud from one fixed distribution, the noise of which new images will be made. The clouds of all images together then fill this distribution, and what the decoder makes of its noise is a new image.
 # :::
 #
 # This is a variational autoencoder, a {term}`VAE`. {numref}`fig-vae-opening` shows one at work, the model of this chapter. Its loss is minus the {term}`ELBO` of chapter 3.
@@ -88,9 +88,11 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count. Gray levels get the mass of a Gaussian on each level: a density could grow without limit, and a cross-entropy is no likelihood, as a Bernoulli variable is never 0.3 ({ref}`below <sec-test-likelihood>`). Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. Their log-likelihood counts an error more where the decoder is sure than at a doubtful edge; a Gaussian with one variance does not.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
 #
-# :::{depth-start} the best variance of a Gaussian decoder is its mean squared residual, and its density is no probability
+# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
+#
+# :::{depth-start} the best variance of a Gaussian decoder is its mean squared error
 # :::
 # The KL does not contain the decoder's variance, so {eq}`eq-learned-sigma` holds for networks, too. For fixed networks the bound on a batch $x_1, \dots, x_N$ of images with $D$ pixels is largest at
 #
@@ -131,7 +133,7 @@ verify("eq-decoder-variance", learned, square, exact.within(1e-6), rejects=wrong
 # %% [markdown]
 # Why do all pixels share one variance? Some pixels at the border have the same value in every training image. If each pixel had its own variance, theirs would go to zero and their density to infinity, so the likelihood would have no maximum. The same happens to a shared variance if the decoder can reproduce the training data exactly {cite:p}`dai2019`. {cite:t}`rybkin2021` study the learned shared variance.
 #
-# The mass on gray levels avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
+# Gray levels can get the mass of a Gaussian on each level in place of its density. A mass avoids this problem, because gray levels are numbers $0, \frac{1}{255}, \dots, 1$ and the probability of a level is at most one. We compare both on the trained model with its best variance. At that variance the mean log-density is $- \frac{D}{2} ( \log 2 \pi \sigma_{\text{dec}}^2 + 1 )$. Here it is positive, which a density can be and a probability cannot. The log-mass of the levels is negative, and minus the log-mass is a code length.
 
 # %% tags=["numbers", "mnist"]
 with torch.no_grad():
@@ -162,7 +164,7 @@ print("it is positive, and the log-mass negative:", density > 0 > mass)
 # \frac1M \sum_{m=1}^M \log p_\theta\big( x \mid z^{(m)} \big) \;-\; \frac12 \sum_{j=1}^d \big( \mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2 \big) .
 # $$ (eq-vae-objective)
 #
-# The first term has a network in it, and needs samples. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. Without a formula it could be sampled, unbiased and not always noisier: at the exact posterior the noise of both terms cancels {eq}`eq-weights-constant`. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
+# The first term has a network in it, and needs samples. The second, the KL between two Gaussians, is a formula {eq}`eq-kl-diagonal` and adds no noise. The estimate is unbiased for every $M$. {cite:t}`kingma2014` found one sample of each image enough with batches of 100, because the optimizer averages over images and steps ({ref}`chapter 4 <sec-gradient-noise>`).
 #
 # **Check.** The estimate is compared, on the trained network, with a second one that uses other samples and no closed form, the average of $\log p_\theta(x, z) - \log q_\phi(z \mid x)$: the difference of the two must have expectation zero. The check rejects a plus before the KL, and a KL with squared variances.
 
@@ -214,9 +216,9 @@ optimizer.step()
 print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
 
 # %% [markdown]
-# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior, with finite losses. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign the KL grows without limit and the loss falls below zero, impossible for black-and-white pixels otherwise.)
+# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign of the KL it grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that of the log-likelihood in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
 with torch.no_grad():
     q, z = vae.posterior(one), vae.posterior(one).sample()
@@ -244,7 +246,9 @@ for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
 fig
 
 # %% [markdown]
-# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The gradient of a step is random for two reasons, the batch and the noise $\varepsilon$. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5 and `fit` the loop. Before a long run, test such code against something exact: on average the bound of a linear VAE must not exceed its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), and with the exact posterior as encoder it must be equal to it.
+# In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The batch and the noise $\varepsilon$ make the gradient random. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5, `fit` the loop.
+#
+# Before a long run, test such code against something exact: the formula of the KL against the mean of $\log q_\phi(z \mid x) - \log p(z)$ over samples; and the bound of a linear VAE against its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), which on average it must not exceed, and must equal with the exact posterior as encoder.
 
 # %% tags=["check", "nbval-check-output"]
 by_hand = [p.grad.clone() for p in model.parameters()]
@@ -336,7 +340,7 @@ def plane_run(case, steps=500):
 
 plane = {name: plane_run(case) for name, case in cases.items()}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, the codes of 1,000 points, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, 1,000 codes, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
 fig, panels = plots.figure(4, rows=2, height=1.9)
 turn = torch.linspace(0, 2 * math.pi, 100)
 for k, (name, (_, x, z, _, new)) in enumerate(plane.items()):
@@ -354,7 +358,13 @@ _ = panels[0].set_ylabel("codes"), panels[4].set_ylabel("samples")
 fig
 
 # %% [markdown]
-# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of the codes from the prior and of the samples from the data, five networks each (± is a standard error, here and below):
+# - **No KL.** The reconstructions are better, but the clouds have shrunk to points on a thin arc. Most of the prior's mass is elsewhere, where the decoder was never trained.
+# - **No randomness.** The KL pulls the means to zero, and a decoder that multiplies small codes by large weights undoes it at no cost. Without noise there is no scale: the codes are tiny, and the decoder scatters a sample from the prior. With noise, codes must be further apart than $\sigma$ to be distinguished.
+# - **No gradient through $z$.** The encoder feels the KL alone, and its minimum is the prior for every $x$. The decoder gets pure noise, and can only return the mean of all data.
+#
+# :::{depth-start} the same in numbers, for five networks each
+# :::
+# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of codes and prior, and of samples and data; five networks each, ± one standard error (here and below):
 
 # %% tags=["numbers", "columns"]
 print("ingredients     error          codes - prior  samples - data")
@@ -370,17 +380,16 @@ for name, (_, x, z, rebuilt, new) in plane.items():
     print(f"{name:14}  " + "  ".join(f"{text:13}" for text in texts))
 
 # %% [markdown]
-# - **No KL.** The reconstructions are better. The clouds have shrunk to points on a thin arc. Most of the prior's mass is elsewhere, where the decoder was never trained.
-# - **No randomness.** The KL pulls the means to zero, and a decoder that multiplies small codes by large weights undoes it at no cost. Without noise there is no scale: the codes are tiny, and the decoder scatters a sample from the prior. With it, codes must be further apart than $\sigma$ to be told apart.
-# - **No gradient through $z$.** The encoder feels the KL alone, and its minimum is the prior for every $x$. The decoder gets pure noise, and can only return the mean of all data.
+# :::{depth-end}
+# :::
 #
-# **Should each cloud equal the prior, then?** No: then the latent would say nothing. What samples need is that the clouds *together*, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$, look like the prior. The mean KL contains both {eq}`eq-surgery`:
+# **Should each cloud equal the prior, then?** No: then the latent would say nothing. What samples need is that the clouds *together*, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$, look like the prior. The mean KL contains both, information and mismatch {eq}`eq-surgery`:
 #
 # $$
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q_\phi(z \mid x) \Vert p(z)\big) = \underbrace{I(x; z)}_{\text{information}} + \underbrace{D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big)}_{\text{mismatch}} .
 # $$
 #
-# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. For the full model of the arc:
+# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. On the arc, with all three (± one standard error of five networks, here and below):
 
 # %% tags=["numbers"]
 q, x, z, *_ = plane["all three"]
@@ -398,12 +407,12 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
     print(f"{name:12} {values.mean():.2f} +- {values.std() / 5**0.5:.2f} nats")
 
 # %% [markdown]
-# So almost a quarter of the KL is mismatch, and one sees it: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
+# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
-# Train one on points of your own in {numref}`fig-train-vae`: first all samples are one spot, then the codes spread over the prior, and the samples onto the points. With a large weight of the KL the spot stays; with weight zero the codes leave the prior.
+# Train one on points of your own in {numref}`fig-train-vae`. With a large weight of the KL the samples stay one spot; with weight zero the codes leave the prior.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples of the model (crosses). Right, the prior and the aggregate posterior, the average of $q_\\phi(z \\mid x)$ over the points. No continuous map takes a ring to a line one-to-one, so the encoder is steep at one place, and there the curve has its ends.", "name": "fig-train-vae"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left, gray points around a circle, a blue curve that follows them nearly all the way round, and green crosses scattered along it. Right, two densities over z: a blue one with several bumps, and a dotted green bell."}, "figure": {"caption": "A VAE with one latent, trained on 200 points of a ring (gray). Left, the decoder's curve and samples (crosses). Right, the prior and the aggregate posterior. No continuous map takes a ring to a line one-to-one, so the encoder is steep at one place, and there the curve has its ends.", "name": "fig-train-vae"}}
 def trained_on_a_ring():
     """A VAE with one latent, its data, points around a circle, samples, and the latent line."""
     angle, radius = 2 * math.pi * torch.rand(200), 1 + 0.08 * torch.randn(200)
@@ -440,7 +449,7 @@ draw(*trained_on_a_ring())
 # (sec-train-vae)=
 # ## Watching the training
 #
-# Now the model of {numref}`fig-vae-opening`: two hidden layers of 200 units in each network, 50 latents, batches of 100. The shipped weights have seen each digit 1,000 times, with Adam and a learning rate that falls from 0.001 to zero. Here are the first two passes:
+# Now the model of {numref}`fig-vae-opening`: two hidden layers of 200 units in each network, 50 latents, batches of 100. The shipped weights have seen each digit 1,000 times; here are the first two passes:
 
 
 # %%
@@ -465,7 +474,7 @@ for number, x in enumerate(map(binarize, batches), start=1):
             kls, active = latent_kls(model.posterior(sets[1])), active_units(model, sets[1])
         history += [(torch.stack(bounds), kls.mean(0), active.variance)]
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps of the model, in one run, and the shipped weights after 600,000 (dots). Left the bound on 1,000 digits of each set; dotted, the best that a model without a latent can reach. Right the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps, in one run, and the shipped weights after 600,000 (dots). Left: the bound; dotted, the best without a latent. Right: the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
 with torch.no_grad():
     ends = [elbo_terms(vae, digits).elbo for digits in sets]
     end_kls = latent_kls(vae.posterior(sets[1])).mean(0)
@@ -488,9 +497,10 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows:
 #
-# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$: no latent is active, and every image is decoded to the mean image. The KL that is left carries no information: all clouds are off the prior in the same way. While the decoder ignores $z$, the encoder feels the KL alone. Then one latent after the other begins to say something. Do not stop here, although the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
+# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. (What is left of the KL is no information: all clouds are off the prior alike.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
-# - **Two sets of digits.** Decoder and encoder can both overfit {cite:p}`cremer2018`, so the bound is measured on held-out digits, too.
+#
+# Decoder and encoder can both overfit {cite:p}`cremer2018`, so here are test digits:
 
 # %% tags=["numbers", "columns"]
 print("test digits        bound     KL  active units")
@@ -505,16 +515,13 @@ error = (ends[0].var() / 1000 + ends[1].var() / 1000) ** 0.5
 print(f"at the end, training less test digits: {apart:.1f} +- {error:.1f} nats")
 
 # %% [markdown]
-# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all.
+# **Train it yourself**, on your GPU if there is one. `train_it` takes the first steps, at most 20 seconds on two cores; `train_it("vae-mnist", "full")` takes all. A short training gives worse images and failing checks.
 
 # %%
 print(cost("vae-mnist"))
 mine = watch(train_it("vae-mnist"))
 first, last = torch.tensor(mine.losses).unfold(0, 20, 20)[[0, -1]].mean(1)
 assert last < 0.9 * first
-
-# %% [markdown]
-# Set `MINE` to `True` to use yours. After a short training, expect worse images and failing checks.
 
 # %% tags=["nbval-check-output"]
 MINE = False  # True: from here on the chapter uses your weights
@@ -527,9 +534,9 @@ print("weights of vae-mnist:", "yours" if MINE else "the shipped ones")
 # (sec-rate-distortion)=
 # ## How much KL: rate and distortion
 #
-# The bound fixes one balance of reconstruction and KL. Weight the KL with $\beta$, as in a {term}`beta-VAE` {cite:p}`higgins2017`, and measure the *rate*, which is the KL, and the *distortion*, the expectation of $- \log p_\theta(x \mid z)$ {cite:p}`alemi2018`.
+# The bound fixes one balance of reconstruction and KL. Weight the KL with $\beta$, as in a {term}`beta-VAE` {cite:p}`higgins2017`, and measure the *rate*, the KL, and the *distortion*, the expectation of $- \log p_\theta(x \mid z)$ {cite:p}`alemi2018`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: distortion against rate, a falling convex curve through six groups of three marks; the group of weight 1 touches the lowest of the straight lines. Right: the percentage of samples that are not recognized, against the weight on a logarithmic axis: about 90 at 0.1, 80 at 1, lowest near 68 at 3, and 98 at 30."}, "figure": {"caption": "Six weights of the KL, three runs each (960 steps on 6,000 digits). Left: on each straight line the bound is constant; the numbers are the weights. Right: the samples that two classifiers do not recognize as a digit, in excess over real digits.", "name": "fig-rate-distortion"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: distortion against rate, a falling convex curve through six groups of three marks; the group of weight 1 touches the lowest of the straight lines. Right: the percentage of samples that are not recognized, against the weight on a logarithmic axis: about 90 at 0.1, 80 at 1, lowest near 68 at 3, and 98 at 30."}, "figure": {"caption": "Six weights of the KL, three runs each (960 steps on 6,000 digits). Left: on each straight line the bound is constant; the numbers are the weights. Right: samples that two classifiers do not recognize, in excess over real digits.", "name": "fig-rate-distortion"}}
 betas, record = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], record_of("rate-distortion")
 measured = {
     name: torch.tensor([record.value(f"{beta:g}, 960 steps", name).values for beta in betas])
@@ -549,11 +556,13 @@ _ = right.set(xscale="log", xlabel="weight of the KL", ylabel="not recognized (%
 fig
 
 # %% [markdown]
-# In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ the curve has the slope $-\beta$: a nat of rate must buy $\beta$ nats of distortion. So at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is still a lower bound of $\log p_\theta(x)$, as the KL is not negative, but a looser one; for $\beta < 1$ it need not be one. Report neither as a likelihood.
+# In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ a nat of rate must buy $\beta$ nats of distortion, so the curve has the slope $-\beta$; at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is a looser lower bound of $\log p_\theta(x)$, as the KL is not negative; for $\beta < 1$ it need not be a bound.
 #
-# With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. Weight 1 has the best bound in all runs, on training and on test digits. But the best bound does not mean the best samples. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
+# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: most are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions and samples after 180 steps.
 #
-# Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions, first row, and samples for each weight, after 180 steps.
+# :::{dropdown} In numbers
+# With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
+# :::
 
 
 # %% tags=["serves"]
@@ -608,12 +617,12 @@ Slider(
 # (sec-collapse)=
 # ## What goes wrong: posterior collapse
 #
-# In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. Two kinds must be told apart.
+# In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. There are two kinds.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals can express any distribution. Each nat in $z$ is then pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can, as it predicts each pixel from those before it; each nat in $z$ is then a pure loss. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
 # 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
 #
-# :::{depth-start} a decoder that needs no latent makes collapse the optimum, and a wrong scale does, too
+# :::{depth-start} a decoder that needs no latent makes collapse the optimum
 # :::
 # Let the decoder be autoregressive: each pixel is Bernoulli given $z$ *and the pixels before it*. If some $\theta$ makes this decoder equal to the data distribution without any $z$, then
 #
@@ -724,9 +733,9 @@ print(
 # :::{depth-end}
 # :::
 #
-# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first; at the end the loss is minus the bound again. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
+# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. Five, because seeds differ, too: a change has helped only if the difference is several times its standard error, which is often smaller for *paired* differences (same seed or digits).
+# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. A change has helped only if the difference is several times its standard error.
 
 
 # %% tags=["serves"]
@@ -784,16 +793,13 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (The plateau of {numref}`fig-watched`, at a smaller learning rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (The plateau of {numref}`fig-watched`, at a smaller rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
 #
-# :::{depth-start} at a quarter of the learning rate nothing collapses, and more steps reach the bound of warm-up
-# :::
+# :::{dropdown} At a quarter of the learning rate nothing collapses
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
-#
-# :::{depth-end}
 # :::
 #
-# So, if latents collapse: look at the bound *and* at the KL of each latent; check the scale of the likelihood; try warm-up; then a quarter of the learning rate, with more steps. Keep what has the better bound.
+# So, if latents collapse: check the scale of the likelihood; try warm-up; then a quarter of the learning rate, with more steps. Keep what has the better bound.
 #
 # *Sources: A27, C10.*
 
@@ -801,9 +807,9 @@ fig
 # (sec-test-likelihood)=
 # ## Measuring a test likelihood
 #
-# The bound mixes the model with its encoder. For the model alone we want $\log p_\theta(x)$ of test images, and must say what the data are: here digits whose pixels are drawn anew each time, by *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`.
+# The bound mixes the model with its encoder. For the model alone we want $\log p_\theta(x)$ of test images, here of digits whose pixels are drawn anew each time, by *dynamic binarization* {cite:p}`salakhutdinov2008,burda2016`.
 #
-# This log-likelihood can be bounded with $K$ samples $z_k$ of the encoder, the *proposal*, and their importance weights $w_k = p_\theta(x, z_k) / q_\phi(z_k \mid x)$: the {term}`importance-weighted bound` $\log \frac1K \sum_k w_k$ {eq}`def-k-sample-bound` rises with the number $K$ of samples towards $\log p_\theta(x)$, the faster the better the encoder {eq}`eq-k-sample-gap`. If the encoder were the posterior, all weights would be equal, and one sample exact:
+# It can be bounded with $K$ samples $z_k$ of the encoder, the *proposal*, and their importance weights $w_k = p_\theta(x, z_k) / q_\phi(z_k \mid x)$: the {term}`importance-weighted bound` $\log \frac1K \sum_k w_k$ {eq}`def-k-sample-bound` rises with the number $K$ of samples towards $\log p_\theta(x)$, the faster the better the encoder {eq}`eq-k-sample-gap`. If the encoder were the posterior, all weights would be equal, and one sample exact:
 #
 # $$
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \log \frac{p_\theta(x, z)}{q_\phi(z \mid x)} = \log p_\theta(x) \;\text{ for every sample } z .
@@ -842,7 +848,7 @@ with torch.no_grad():
 sizes = [1, 5, 20, 100, 500, 1000, 5000]
 curve = {K: (log_w.view(-1, K, 50).logsumexp(1) - math.log(K)).mean(0) for K in sizes}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000. Right: share of the total weight against the number of samples; the line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand, with a wide band; a dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "Left: the bound with K samples, averaged over fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped. Right: how much of the total weight the largest weights have, for the median digit and eight digits in ten (band).", "name": "fig-k-curve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000. Right: share of the total weight against the number of samples; the line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand, with a wide band; a dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "Left: the bound with K samples, mean of fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped. Right: how much of the total weight the largest weights have, for the median digit and eight digits in ten (band).", "name": "fig-k-curve"}}
 heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
 low, median, high = torch.quantile(heaviest, torch.tensor([0.1, 0.5, 0.9]).double(), 1)
 counts = torch.arange(1, 5001)
@@ -864,7 +870,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one dominates. $K$ suffices when that gain is small beside the differences to be shown. The gain over $K = 1$ is a part of the encoder's gap and no merit of the model: compare models only at equal $K$.
+# How far is the curve of {numref}`fig-k-curve` from $\log p_\theta(x)$? Look at the gain from the last tenfold increase of $K$, which should be small beside the differences to be shown, and at the *effective* number of samples, $(\sum_k w_k)^2 / \sum_k w_k^2$, which is $K$ if all weights are equal and 1 if one dominates. The gain over $K = 1$ is a part of the encoder's gap and no merit of the model: compare models only at equal $K$.
 
 # %% tags=["numbers"]
 last, whole = curve[5000] - curve[500], curve[5000] - curve[1]
@@ -878,12 +884,12 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number is $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: the estimate of $\log p_\theta(x)$ is a lower bound on average, and so small an effective number of samples says that it is not tight. A better proposal gains about half a nat on the fifty digits ({ref}`below <sec-amortization-gap>`).
+# The last number is $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: the estimate is a lower bound on average, and so small an effective number of samples says that it is not tight.
 #
-# When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? How large is the standard error, and is it that of a paired difference?
+# When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? Is the standard error that of a *paired* difference, on the same digits?
 
 # %% [markdown]
-# :::{depth-start} a cross-entropy of gray levels is no likelihood, although much code trains with it
+# :::{depth-start} a cross-entropy of gray levels is no likelihood
 # :::
 # PyTorch's [own example of a VAE](https://github.com/pytorch/examples/tree/main/vae), fully connected, with 784 inputs, 400 hidden units and 20 latents, trains on *gray* digits with the cross-entropy of the pixels, as if a gray level were a probability. Here the loss is called `gray_cross_entropy_loss`, and we measure it on weights that were trained for ten epochs. Even a decoder that returns the image itself has a loss, the entropy of Bernoulli variables whose probabilities are the gray levels:
 
@@ -1028,7 +1034,7 @@ print("and more active units:", two[1].num_active > two[0].num_active)
 # (sec-amortization-gap)=
 # ### The two gaps of the encoder
 #
-# The bound of a trained VAE is below $\log p_\theta(x)$ for two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; what remains with the best of them is the {term}`approximation gap`. And *one* network for all images does not find the best member for each; the loss from this is the {term}`amortization gap` {cite:p}`cremer2018`. Add and subtract the bound of the best member:
+# The bound of a trained VAE is below $\log p_\theta(x)$ for two reasons. The encoder's family $\mathcal{Q}$ contains only Gaussians with independent coordinates; what remains with the best of them is the {term}`approximation gap`. And *one* network for all images does not find the best member for each; the rest is the {term}`amortization gap` {cite:p}`cremer2018`:
 #
 # $$
 # \begin{aligned}
@@ -1037,7 +1043,7 @@ print("and more active units:", two[1].num_active > two[0].num_active)
 # \end{aligned}
 # $$ (def-two-gaps)
 #
-# To measure the second, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$. It is also a better proposal: $\log p_\theta(x)$ is estimated with samples from the *mixture* $\frac12 q_\phi + \frac12 q^*$, a thousand from each.
+# To measure the second, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$. Samples from it, a thousand beside a thousand from $q_\phi$, also estimate $\log p_\theta(x)$ better.
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -1064,11 +1070,13 @@ _ = axes.legend()
 fig
 
 # %% [markdown]
-# In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network on top of the encoder's Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other.
+# In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network after the Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other gap.
 #
-# Is a part of the amortization gap overfitting? Then it is smaller on training digits. Three times on 300 digits of each, it is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
+# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by so much. A likely reason: the encoder sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
 #
-# A likely reason: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
+# :::{dropdown} In numbers
+# Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
+# :::
 #
 # *Sources: A22, A28.*
 
@@ -1076,13 +1084,13 @@ fig
 # (sec-vae-generation)=
 # ## Sampling images
 #
-# New images need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. Figures such as {numref}`fig-vae-opening` leave out the last step and show the decoder's mean, which is smoother than a sample. The law of total variance splits the variance of pixel $j$:
+# New images need only the prior and the decoder: draw $z$ from the prior, decode it, and draw the pixels from the resulting distribution. Figures such as {numref}`fig-vae-opening` leave out the last step and show the decoder's mean, which is smoother. The law of total variance splits the variance of pixel $j$:
 #
 # $$
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
 # $$ (eq-total-variance)
 #
-# The decoder's means have only the first term; they hide 35 percent of the variance of this model ({numref}`fig-mean-and-draw`).
+# The means have only the first term; they hide 35 percent of the variance ({numref}`fig-mean-and-draw`).
 #
 # **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone. Together they must be the variance of Bernoulli pixels with the mean image, $\bar p_j (1 - \bar p_j)$.
 
@@ -1109,9 +1117,9 @@ plots.image_rows({"mean": p.mean, "sample": p.sample()})
 # %% [markdown]
 # Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
 #
-# Encoding and decoding a sample again may move it towards codes of real digits, and change what it shows; so measure both:
+# Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model. So compare the same samples before and after each round: how many are recognized, how many show another digit, how many are alike.
 #
-# :::{depth-start} ten rounds of encoding and decoding make more samples recognizable, and change what they show
+# :::{depth-start} ten rounds make more samples recognizable, and change what they show
 # :::
 # Does it improve a sample to encode and decode it again? Common advice is to do it once or twice, since with more rounds the images deteriorate. We try up to a hundred rounds.
 
@@ -1393,9 +1401,9 @@ exercises.check_draw_spread(draw_spread)
 # ## Summary
 #
 # - A VAE adds to an autoencoder a random latent, a KL from the prior, and a sample that gradients pass through {eq}`eq-vae-objective`.
-# - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; other weights move along a curve of rate and distortion.
-# - Collapse may be the optimum, or the training lost the latents: then free bits, warm-up or more steps at a smaller learning rate mend it. Bound and KL together show which.
+# - The KL is information plus mismatch {eq}`eq-surgery`. Weight 1 trains the bound; others trade rate for distortion.
+# - Collapse may be the optimum, or the training lost the latents: then free bits, warm-up or more steps at a smaller learning rate mend it.
 # - A test likelihood needs a stated binarization, number of samples, proposal and standard error. The bound lies below it by two gaps {eq}`def-two-gaps`.
 # - The decoder's mean is not a sample {eq}`eq-total-variance`.
 #
-# **To read next.** {cite:t}`kingma2019`, the inventors' introduction; {cite:t}`burda2016` on many samples; {cite:t}`cremer2018` on the gaps; {cite:t}`alemi2018` on rate and distortion; {cite:t}`he2019` on collapse.
+# To go on: {cite:t}`kingma2019` and {cite:t}`he2019`.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Training a DDPM
 #
-# A network that can tell the noise from the digit in a noisy image can also draw digits: it starts from pure noise and removes a little of it, a thousand times. Ten of these twenty digits were written by people; the other ten were drawn by the network of this chapter. How does a network learn a thousand steps at once?
+# A network that can tell the noise from the digit in a noisy image can also draw digits: it starts from pure noise and removes a little of it, a thousand times. Of these twenty digits ten were written by people, the others drawn by the network of this chapter. How does a network learn a thousand steps at once?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -28,7 +28,7 @@ from companion.zoo.weights import load_record, read_card
 from companion.zoo.yourself import cost, train_it
 
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-record, _ = load_record("ddpm-mnist-joint-samples")
+record, _ = load_record("ddpm-mnist-long-samples")
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of ten gray digits, ten from people and ten from the network, in random order."}, "figure": {"caption": "Ten digits from the test set and ten samples, in random order.", "name": "fig-which-are-real"}}
 order = torch.randperm(20, generator=torch.Generator().manual_seed(5), device="cpu")
@@ -40,13 +40,13 @@ plots.image_grid(both[order])
 # Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with other weights the pictures are better and the bound worse.
 # :::
 #
-# Which digits of {numref}`fig-which-are-real` are real, we shall see {ref}`later <sec-ddpm-samples>`. We begin on points in the plane, where the best possible network is known.
+# We begin in the plane, where the best possible network is known.
 
 # %% [markdown]
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. No chain is ever run. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -64,7 +64,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# One network serves all times, with $t$ as an input: neighboring times ask nearly the same, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on points from eight Gaussians on a ring, with a hundred steps of noise and a small perceptron of $x_t$ and $t$.
+# One network serves all times, with $t$ as an input: neighboring times pose nearly the same task, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on points from eight Gaussians on a ring, with a hundred steps and a small perceptron.
 
 # %% tags=["unseen"]
 from companion.data import Batches, toy_density
@@ -121,7 +121,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "Algorithm 1 on points in the plane: the loss of each of 600 batches (left), the data, samples of the trained model, and samples of the shipped one, which had ten times as many steps. Only after the longer training are the clusters separate.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of two models.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -137,24 +137,24 @@ for axes, (name, dots) in zip(panels, shown.items(), strict=True):
 fig
 
 # %% [markdown]
-# After 600 steps this network has found the ring; the shipped one, after ten times as many, has separate modes ({numref}`fig-toy-training`). Yet the loss hardly falls after the first hundred steps. Why?
+# After 600 steps this network has found the ring; the shipped one, after ten times as many, has separate modes. Yet the loss hardly falls after the first hundred steps ({numref}`fig-toy-training`). Why?
 #
-# **How low can the loss get?** Not to zero: $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, and the error of any network splits into two parts,
+# It cannot fall to zero: $x_t$ does not determine its noise. The best prediction is the conditional mean, $\varepsilon^*(x_t, t) = \mathbb{E}[\varepsilon \mid x_t]$, and the error of any network splits into two parts,
 #
 # $$
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For Gaussian data with variance $\lambda$ in one dimension it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
 # $$ (eq-simple-optimum)
 #
-# **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. The check rejects the loss of the constant answer $\varepsilon_\theta = 0$ and, for $\lambda = \frac14$, the formula without its denominator.
+# **Check.** Steps 1 to 5 are run with the exact denoiser, for two variances. In the companion steps 2 to 5 are `denoising_loss`, the squared error of $\hat{x}$ times a `weight` for each $t$; with the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`. The check rejects the loss of the constant answer $\varepsilon_\theta = 0$ and, for $\lambda = \frac14$, the formula without its denominator.
 
 # %% [markdown]
-# For the mixture $\varepsilon^*$ is a posterior mean in closed form, too, so the loss of the network above can be split.
+# For the ring $\varepsilon^*$ has a closed form, too, so its loss can be split:
 
 # %% tags=["numbers", "nbval-check-output"]
 modes = ring.component_distribution
@@ -178,7 +178,7 @@ print(f"floor {least:.3f}, loss after training {least + excess_of_last[-1]:.3f}"
 assert excess_of_last[-1] < 0.25 * least
 
 # %% [markdown]
-# The loss consists mostly of its floor, and what is left to learn, such as the valleys between the modes, is a small part of it. So watch errors at fixed times beside a baseline, and samples, not the loss.
+# The loss consists mostly of its floor, and what is left to learn, such as the valleys between the modes, is a small part of it. So do not watch the loss, but samples, and errors at fixed times beside a baseline.
 #
 # **Check.** The three terms of {eq}`eq-excess-error` are computed for a prediction that is wrong on purpose, $0.5\, \varepsilon^* + 0.2$. The check rejects the formula without the excess.
 
@@ -204,9 +204,6 @@ nothing = {"no excess": excess.mean()}
 verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=nothing)
 
 # %% [markdown]
-# In the companion steps 2 to 5 are `denoising_loss`, the squared error of $\hat{x}$ times a `weight` for each $t$: all losses of this chapter differ by that one tensor. With the signal-to-noise ratio as the weight it is the squared error of the noise {eq}`eq-five-errors`.
-
-# %% [markdown]
 # *Sources: B25, B26.*
 
 # %% [markdown]
@@ -219,10 +216,10 @@ verify("eq-excess-error", total - floor - excess, zero, monte_carlo, rejects=not
 # 2. **Use the whole image**: under much noise a pixel must be inferred from which digit it is.
 # 3. **Know the time**: the same spot is noise at one time and part of the digit at another.
 #
-# The {term}`U-Net` {cite:p}`ronneberger2015`, which {cite:t}`ho2020` chose, meets the first two by going down and up again ({numref}`fig-unet`). A convolution of $3 \times 3$ reaches further at a coarser scale, which convolutions of stride 2 make; *skip connections* hand the detail of each scale to the way up, past the narrow middle.
+# The {term}`U-Net` {cite:p}`ronneberger2015` meets the first two by going down and up again ({numref}`fig-unet`). Convolutions of stride 2 make coarser scales, at which a convolution of $3 \times 3$ reaches further; *skip connections* hand the detail of each scale to the way up, past the narrow middle. A *residual block*, two convolutions with the time between them, adds its output to the stream of feature maps.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net of the digits. Gray: the stream of feature maps. Dashed: skip connections, from each block on the way down to the block of the same scale on the way up. Every block has the time as an input.", "name": "fig-unet"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram in the shape of a U. From the noisy image at the top left, arrows go down through a block at each of three scales, 32 maps of 28 x 28, 64 of 14 x 14 and 128 of 7 x 7, through the middle of two blocks with attention between them, and up again through a block at each scale to the answer. Dashed arrows lead from each block on the left to the block of the same scale on the right. The time goes to every block."}, "figure": {"caption": "The U-Net. Gray: the stream of feature maps. Dashed: skip connections.", "name": "fig-unet"}}
 def part(axes, place, text, edge="#777777"):
     box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": edge}
     axes.text(*place, text, ha="center", va="center", fontsize=9, bbox=box)
@@ -251,24 +248,16 @@ axes.axis("off")
 fig
 
 # %% [markdown]
-# Each *residual block* adds its output to the stream $h$ of feature maps. Between its two convolutions the time enters, as the vector `e`:
-
-# %% tags=["shown", "nbval-check-output"]
-show(Block.forward, docstring=False)
-
-# %% [markdown]
 # **Self-attention** {cite:p}`vaswani2017` makes, by linear maps, of the features of each pixel a *query* $q_i$, a *key* $k_i$ and a *value* $v_i$, of $c$ components each, and adds to pixel $i$ a linear map of
 #
 # $$
 # \sum_j a_{ij}\, v_j, \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (def-self-attention)
 #
-# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale.
-#
-# Does the trained network use the whole image?
+# the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel, at four times: the root of the mean squared derivative, white at its largest. The percentage is the share of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
-model, card = pretrained("ddpm-mnist-joint"), read_card("ddpm-mnist-joint")
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel: the root of the mean squared derivative, and the percentage of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
+model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
 def looks_at(t, digits):
@@ -290,9 +279,23 @@ titles = [f"t = {t}: {share:.0%}" for t, share in zip(chosen, own, strict=True)]
 plots.image_grid(bright, titles=titles, tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value ({numref}`fig-looks-around`); with more noise the others count as well. So the network has another task at each time.
+# With little noise, the noisy pixel itself is the best evidence of its value; with more noise the others count as well. So the network has another task at each time.
 #
-# :::{depth-start} coarser scales, attention and normalization each let every pixel see every other
+# *Sources: B31.*
+
+# %% [markdown]
+# (sec-time-embedding)=
+# ### The time as an input
+#
+# As a single number, 7 and 8 out of 1000 would be nearly the same input, although at the first times the noise changes much from step to step. So the time is embedded as sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
+#
+# $$
+# \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
+# $$ (def-sinusoidal)
+#
+# The high frequencies distinguish neighboring times, the low ones small times from large ones; the distance of two times depends on their difference alone (box). (*Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian.) A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization.
+#
+# :::{depth-start} three ways to see the whole image, and distances of embedded times
 # :::
 # The set of input pixels that can change an output pixel is its {term}`receptive field`. Each convolution of $3 \times 3$ adds one pixel on each side, so $n$ of them in a row cover a square of width
 #
@@ -340,28 +343,16 @@ powers = [(field / field.max()).clamp(min=1e-8).log10() for field in fields.valu
 plots.image_grid(torch.stack(powers) / 8 + 1, titles=list(fields), tile=1.3)
 
 # %% [markdown]
-# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and normalization, which divides by the standard deviation of *all* pixels and so gives each of them a small influence everywhere. The whole network:
+# {numref}`fig-receptive-fields` shows three ways to use the whole image: coarser scales, attention, and normalization, which divides by the standard deviation of *all* pixels and so gives each of them a small influence everywhere. A block, in which the time enters as the vector `e` between the two convolutions, and the whole network:
+
+# %% tags=["shown", "nbval-check-output"]
+show(Block.forward, docstring=False)
 
 # %% tags=["shown", "nbval-check-output"]
 show(UNet.forward, docstring=False)
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
-# *Sources: B31.*
-
-# %% [markdown]
-# (sec-time-embedding)=
-# ### The time as an input
-#
-# As a single number, 7 and 8 out of 1000 would be nearly the same input, although at the first times the noise changes much from step to step. So the time is embedded as a vector of sines and cosines {cite:p}`vaswani2017`, with $m$ frequencies $\nu_0 > \dots > \nu_{m-1}$ that fall geometrically from 1 to $10^{-4}$:
-#
-# $$
-# \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
-# $$ (def-sinusoidal)
-#
-# The high frequencies distinguish neighboring times, the low ones small times from large ones. Sine and cosine of one frequency are a point on the unit circle at the angle $\nu_k t$, so the distance of two times depends on their difference alone ({numref}`fig-embedding-distance`):
+# **The distance of two times.** Sine and cosine of one frequency are a point on the unit circle at the angle $\nu_k t$, so the distance of two embedded times depends on their difference alone ({numref}`fig-embedding-distance`):
 #
 # $$
 # \lVert \mathrm{emb}(s) - \mathrm{emb}(t) \rVert^2 = 4 \sum_{k=0}^{m-1} \sin^2 \frac{\nu_k (s - t)}{2} .
@@ -395,7 +386,8 @@ plots.curves(
 )
 
 # %% [markdown]
-# (*Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian.) A small perceptron makes of it the vector `e` for all blocks. {cite:t}`ho2020` *add* a linear map of `e` to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization.
+# :::{depth-end}
+# :::
 #
 # *Sources: B32.*
 
@@ -403,9 +395,9 @@ plots.curves(
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. A trained network makes errors. If they are of the same size in its output at all times, {numref}`fig-same-error` shows which image the output implies by {eq}`eq-five-errors`:
+# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if its errors are of the same size at all times:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that the network's output implies if it has the same error at all times, on the linear schedule. Only an estimate of $v$ gives acceptable images at both ends.", "name": "fig-same-error"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an output with the same error at all times implies, on the linear schedule.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
 _ = torch.manual_seed(0)
 seven = data.to_symmetric(test.images[:1]).double().expand(5, 1, 28, 28)
@@ -418,15 +410,15 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise, so the image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more than that. It was introduced for samplers of few steps, where each single $\hat{x}$ counts. (The *preconditioning* of {cite:t}`karras2022` scales input and output with the noise and comes to the same mixture.)
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more.
 #
-# Does a trained network make such errors? We compare it with the best *linear* estimate of the noise, which needs no network. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, its squared error per dimension is, as in {eq}`eq-simple-optimum`,
+# Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
 # $$
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# The floor is unknown for images, but this can be computed, and a network could compute it, too: where it is beaten, it has failed. Here is one for digits of $8 \times 8$ pixels that estimates the noise, on test digits:
+# A network could compute this estimate, too: where it is worse, it has failed. Here is one for $8 \times 8$ digits that estimates the noise:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -443,56 +435,13 @@ for t, error in zip(chosen, found, strict=True):
 assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 
 # %% [markdown]
-# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. (An *untrained* network that estimates $v$ answers zero; the noise that this implies is nearly $x_t$, and better.) What does this cost?
-
-# %% tags=["numbers"]
-late = torch.arange(720, 1001, 20)
-_ = torch.manual_seed(0)
-too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
-price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
-print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
-error_of_image = found[-1] / schedule.snr[1000] / values.mean()
-print(
-    f"the estimated image at t = 1000 has {error_of_image:.0f} times the data's variance as its squared error"
-)
-_ = torch.manual_seed(0)
-untrained = image_ddpm(UNet((1, 8, 8), 16, (1, 2), blocks=1), levels=17)  # estimates v
-at_the_end = noise_errors(untrained, small_y, [1000]).mean()
-assert at_the_end < found[-1]  # no training beats training at t = 1000
-
-# %% [markdown]
-# In nats hardly anything. Yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small share of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
+# Up to $t = 300$ it is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (next box), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} :
 # $$ (eq-v-loss)
 #
-# nearly the same loss at small $t$, and at large $t$ nearly the squared error of the image. The network of MNIST estimates $v$ in steps 5 and 6.
-#
-# **Checks.** The linear map is fitted by least squares to the second moments of forty digits; the formula with all eigenvalues replaced by their mean is rejected. The losses of the noise and of $v$ are computed for one batch with the same times and the same noise; a division by $1 - \bar\alpha_t$ is rejected.
-
-# %% tags=["check", "nbval-check-output"]
-few = small_x[:40].flatten(1).double()
-cov = torch.cov(few.T, correction=0)
-t = torch.tensor([10, 100, 500])
-scale, var = (k[:, None, None] for k in schedule.forward_coefficients(0, t))
-cov_t = scale**2 * cov + var * torch.eye(64).double()
-slope = torch.linalg.solve(cov_t, var.sqrt() * torch.eye(64).double())
-by_fit = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
-values = torch.linalg.eigvalsh(cov).clamp(min=0)
-by_values = linear_noise_error(schedule, values)[t].mean(1)
-wrong = {"one mean eigenvalue": linear_noise_error(schedule, values.mean()[None])[t, 0]}
-verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
-
-x = small_y[:32].double()
-_ = torch.manual_seed(0)
-of_noise = denoising_loss(fine, x, schedule.snr)
-_ = torch.manual_seed(0)
-of_v = denoising_loss(fine, x, 1 / schedule.noise_var)
-_ = torch.manual_seed(0)
-kept = schedule.alpha_bar[torch.randint(1, 1001, (32,))]
-wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
-verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
+# nearly the same loss at small $t$, and at large $t$ nearly the squared error of the image.
 
 # %% [markdown]
 # (sec-thrown-away)=
@@ -507,7 +456,7 @@ verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. (The first part is $L_T$, the last $L_0$, the two in the middle $L_1 + \dots + L_{T-1}$.) The simple loss has the errors with equal weights, and at $t = 1$ a squared error. It has no variances. One may learn them, since the bound holds for every $\sigma_t^2$, and it pays when few steps are taken; but it needs a little of the bound in the loss {cite:p}`nichol2021`.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances; to learn these takes a little of the bound in the loss {cite:p}`nichol2021`.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -536,7 +485,7 @@ wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
 wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean: in the bound (variances $\\tilde\\beta_t$), in the simple loss, and in a loss of $v$. In brackets, the share of $t = 2$ to 10 in all weights. Linear schedule.", "name": "fig-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean, on the linear schedule. In brackets, the weight of $t = 2$ to 10 in that of all times.", "name": "fig-weights"}}
 every, decoder_var = torch.arange(1, 1001), schedule.posterior_var[2]
 weights = {
     "bound": bound_weights(schedule, schedule.posterior_var, decoder_var).noise[2:],
@@ -553,7 +502,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: there most nats are paid, for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters. If the weights, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+# Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: most of the nats are for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters.
 #
 # **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood the reconstruction is one more squared error, that of $t = 1$, and
 #
@@ -561,7 +510,7 @@ plots.curves(
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances: all other parts of {eq}`eq-bound-from-errors` are the same for both. So what a network loses in nats is its weighted excess. For the shipped network of the ring that is little; one trained with the weights of the bound gains a little (one training each, ± standard error over points):
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. So what a network loses in nats is its weighted excess.
 #
 # **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The check rejects the excess without its weights.
 
@@ -598,6 +547,65 @@ lost, weighted, plain = both_sides(timid)
 wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
+# %% [markdown]
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of this (box).
+#
+# :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
+# :::
+# (The estimate of $v$ was introduced for samplers of few steps, where each single $\hat{x}$ counts. The *preconditioning* of {cite:t}`karras2022` comes to the same mixture.)
+#
+# **Names.** In {eq}`eq-bound-from-errors` the first part is also called $L_T$, the last $L_0$, and the two in the middle $L_1 + \dots + L_{T-1}$.
+#
+# **The errors of the small network.** The network of the $8 \times 8$ digits estimates the noise worse than a linear map does at the noisiest times. (An *untrained* network that estimates $v$ answers zero; the noise that this implies is nearly $x_t$, and better.) What does this cost?
+
+# %% tags=["numbers"]
+late = torch.arange(720, 1001, 20)
+_ = torch.manual_seed(0)
+too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
+price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
+print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
+error_of_image = found[-1] / schedule.snr[1000] / values.mean()
+print(
+    f"the estimated image at t = 1000 has {error_of_image:.0f} times the data's variance as its squared error"
+)
+_ = torch.manual_seed(0)
+untrained = image_ddpm(UNet((1, 8, 8), 16, (1, 2), blocks=1), levels=17)  # estimates v
+at_the_end = noise_errors(untrained, small_y, [1000]).mean()
+assert at_the_end < found[-1]  # no training beats training at t = 1000
+
+# %% [markdown]
+# In nats hardly anything.
+#
+# **Checks.** The linear map is fitted by least squares to the second moments of forty digits; the formula with all eigenvalues replaced by their mean is rejected. The losses of the noise and of $v$ are computed for one batch with the same times and the same noise; a division by $1 - \bar\alpha_t$ is rejected.
+
+# %% tags=["check", "nbval-check-output"]
+few = small_x[:40].flatten(1).double()
+cov = torch.cov(few.T, correction=0)
+t = torch.tensor([10, 100, 500])
+scale, var = (k[:, None, None] for k in schedule.forward_coefficients(0, t))
+cov_t = scale**2 * cov + var * torch.eye(64).double()
+slope = torch.linalg.solve(cov_t, var.sqrt() * torch.eye(64).double())
+by_fit = (1 - var.sqrt() * slope.diagonal(dim1=1, dim2=2)[:, None]).mean((1, 2))
+values = torch.linalg.eigvalsh(cov).clamp(min=0)
+by_values = linear_noise_error(schedule, values)[t].mean(1)
+wrong = {"one mean eigenvalue": linear_noise_error(schedule, values.mean()[None])[t, 0]}
+verify("eq-linear-bound", by_fit, by_values, exact.within(1e-8), rejects=wrong)
+
+x = small_y[:32].double()
+_ = torch.manual_seed(0)
+of_noise = denoising_loss(fine, x, schedule.snr)
+_ = torch.manual_seed(0)
+of_v = denoising_loss(fine, x, 1 / schedule.noise_var)
+_ = torch.manual_seed(0)
+kept = schedule.alpha_bar[torch.randint(1, 1001, (32,))]
+wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
+verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
+
+# %% [markdown]
+# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. If the weights of a loss, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+#
+# **The ring.** For its shipped network the weighted excess is small; a network trained with the weights of the bound gains a little (one training each, ± standard error over points):
+
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
 lost, weighted, plain = both_sides(shipped.denoiser)
@@ -617,7 +625,7 @@ print(f"gain, point by point: {gain.mean():.4f} +- {gain.std() / 5000**0.5:.4f}"
 assert gain.mean() > 3 * gain.std() / 5000**0.5
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. For the network of the ring after twenty steps, here is the variance of the gradient over its squared mean, also for times drawn *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`):
+# **The gradient.** For the network of the ring after twenty steps, here is the variance of the gradient over its squared mean, also for times drawn in proportion to the weights:
 
 
 # %% tags=["numbers"]
@@ -651,21 +659,20 @@ simple, weighted_loss, drawn_times = noises.values()
 assert weighted_loss > 1.5 * simple and weighted_loss > 1.2 * drawn_times
 
 # %% [markdown]
-# Drawing the times by their weights removes a part of the disadvantage.
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-two-schedules)=
-# ## Two schedules
+# ## Two schedules, and the average of the weights
 #
-# With uniform times the schedule decides how often each noise level is seen. On the *linear* schedule $\beta_t$ increases linearly with $t$, so that $\log \bar\alpha_t$ falls like $-t^2$ and nothing is left long before $T$. {cite:t}`nichol2021` found that it destroys small images too early. On their *cosine* schedule, which the MNIST network uses, $\bar\alpha_t$ falls like a squared cosine, with a small offset $s = 0.008$:
+# With uniform times the schedule decides how often each noise level is seen. On the *linear* schedule $\beta_t$ increases linearly with $t$, so that $\log \bar\alpha_t$ falls like $-t^2$ and nothing is left long before $T$. {cite:t}`nichol2021` found that it destroys small images too early. On their *cosine* schedule, which our network uses, $\bar\alpha_t$ falls like a squared cosine, with a small offset $s = 0.008$ and no $\beta_t$ above 0.999:
 #
 # $$
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
 # $$ (def-cosine-schedule)
-#
-# with no $\beta_t$ above 0.999.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules. The linear one destroys the digit earlier.", "name": "fig-schedules-dissolve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules.", "name": "fig-schedules-dissolve"}}
 cosine = cosine_schedule(1000)
 two = {"linear": schedule, "cosine": cosine}
 times = torch.arange(1, 1000, 100)
@@ -676,9 +683,9 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Where is there something to learn? Where the best linear estimate leaves a share of the digits' variance unexplained that is neither near 0 nor near 1.
+# Where is there something to learn?
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the share of the image's variance that is left in $x_t$. Right: the share of the digits' variance that the best linear estimate from $x_t$ leaves unexplained. In brackets, how many of the times lie above 0.95.", "name": "fig-two-schedules"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
 cov = (centered.T @ centered).double() / len(centered)
@@ -706,30 +713,17 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# The linear schedule spends a good part of the thousand steps where next to nothing can be learned any more ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: if the steps are many, it depends only on the two ends {eq}`eq-snr-limit`. For a training it does.
+# On the linear schedule the best linear estimate leaves nearly all of the variance unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution a schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
 #
-# :::{depth-start} the noise levels make all the difference between the two schedules, in short trainings of a small network
-# :::
-# The noise levels make this difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
-#
-# :::{depth-end}
-# :::
-#
-# At a higher *resolution* neighboring pixels say nearly the same, so the same noise hides less of the picture: the schedule must be shifted towards more noise {cite:p}`hoogeboom2023`. And it should *end* in noise: if the mean brightness is still legible at $T$, a network learns to read it, but samples start from noise that says nothing, and their brightness is always the mean. The repair is to rescale the schedule to $\bar\alpha_T = 0$, and to estimate $v$, since at $T$ the noise is given {cite:p}`lin2024`.
-
-# %% [markdown]
-# (sec-ema)=
-# ## In practice: the average of the weights
-#
-# With a constant learning rate each batch keeps moving the weights. {cite:t}`ho2020` sample with an {term}`exponential moving average` of them instead. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
 # $$ (def-ema)
 #
-# If the weights jitter around a point that moves slowly, their mean is nearer to it than the last of them. The training above kept such an average, with $d = 0.99$.
+# If the weights jitter around a point that moves slowly, their mean is nearer to it than the last of them. The training above kept such an average, with $d = 0.99$:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, for the weights and for their average, at a constant learning rate. The average starts behind, then overtakes and fluctuates less.", "name": "fig-ema"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves of the excess over the training step on a logarithmic axis. The average starts far above the weights, crosses them after some 250 to 300 steps and then stays below, and is smooth where the weights jitter."}, "figure": {"caption": "The excess over the floor, at a constant learning rate.", "name": "fig-ema"}}
 plots.curves(
     {"weights": (steps, excess_of_last), "their average": (steps, excess_of_average)},
     x_label="step",
@@ -738,11 +732,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ema` the average is behind at first: it still contains the poor weights of the beginning. Later it is ahead, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
+# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
 #
-# :::{depth-start} in five trainings the average has a quarter less excess; of independent weights it leaves the share (1 - d) / (1 + d) of the variance
+# :::{depth-start} the noise levels matter, and the average has a quarter less excess
 # :::
-# Five trainings agree ({ref}`experiment <exp-weight-average>`): in the last third of the steps the excess of the average is 26 ± 1 % below that of the weights; at a quarter of the rate it is 4.5 ± 0.3 %, at four times the rate 32 ± 1 %, with four times the steps 40 ± 4 %. The changes of the excess from one measurement to the next have a standard deviation of 0.150 ± 0.012 of its mean, those of the average 0.007 ± 0.001. A learning rate that falls to zero nearly reaches it in 600 steps: its last weights have an excess of 0.0317 ± 0.0002, and the last average at the constant rate 0.0312 ± 0.0001. In 2,400 steps the average at the constant rate is ahead, with 0.010 ± 0.002 against 0.019 ± 0.003.
+# **Schedules.** In short trainings of a small network the noise levels make all the difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
+#
+# At a higher *resolution* neighboring pixels say nearly the same, so the same noise hides less of the picture: the schedule must be shifted towards more noise {cite:p}`hoogeboom2023`. And it should *end* in noise: if the mean brightness is still legible at $T$, a network learns to read it, but samples start from noise that says nothing, and their brightness is always the mean. So rescale the schedule to $\bar\alpha_T = 0$, and estimate $v$, since at $T$ the noise is given {cite:p}`lin2024`.
+#
+# **The average.** Five trainings agree ({ref}`experiment <exp-weight-average>`): in the last third of the steps the excess of the average is 26 ± 1 % below that of the weights; at a quarter of the rate it is 4.5 ± 0.3 %, at four times the rate 32 ± 1 %, with four times the steps 40 ± 4 %. The changes of the excess from one measurement to the next have a standard deviation of 0.150 ± 0.012 of its mean, those of the average 0.007 ± 0.001. A learning rate that falls to zero nearly reaches it in 600 steps: its last weights have an excess of 0.0317 ± 0.0002, and the last average at the constant rate 0.0312 ± 0.0001. In 2,400 steps the average at the constant rate is ahead, with 0.010 ± 0.002 against 0.019 ± 0.003.
 #
 # It is a weighted mean of all weights so far,
 #
@@ -780,13 +778,7 @@ wrong = {"1 - d": limit * (1 + d), "half of it": limit * (1 + d) / 2}
 verify("eq-ema-noise", mean, limit, variance, rejects=wrong)
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
-# (sec-train-ddpm)=
-# ### Train it yourself
-#
-# Here are the first steps of the DDPM of digits with $8 \times 8$ pixels, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them. A network that always answers zero has a loss of about 64, one for each pixel.
+# **Train it yourself.** Here are the first steps of the DDPM of digits with $8 \times 8$ pixels, at most 20 seconds on two cores; `train_it("ddpm-digits", "full")` takes all of them. A network that always answers zero has a loss of about 64, one for each pixel.
 
 # %%
 print(cost("ddpm-digits"))
@@ -794,17 +786,21 @@ mine = watch(train_it("ddpm-digits"))
 assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 
 # %% [markdown]
+# :::{depth-end}
+# :::
+
+# %% [markdown]
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# The network of the opening was trained on the 60,000 digits of MNIST by Algorithm 1, with four changes. It estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, the smallest ones more often. And for half of the digits the network was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none. The first forty samples of all thousand reverse steps {eq}`def-reverse-step`, not selected:
+# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
 # %% [markdown]
-# Which of {numref}`fig-which-are-real` were real? An R marks them:
+# Which digits of {numref}`fig-which-are-real` were real? R marks them:
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 letters = ["R" if place < 10 else "-" for place in order.tolist()]
@@ -812,11 +808,11 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **How good are they?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with the VAE of chapter 6.
+# **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
 #
-# 1. *Not recognized*: the share of images not recognized as a digit, by two classifiers with an eleventh class, *no digit*. They were trained on real digits and on spoiled ones (cut, pasted, mirrored, warped), never on samples of a model, and both kinds were blurred and shifted alike, so that sharpness does not tell them apart. We print the mean of both judges in excess over all test digits, and state a difference only where both see it.
+# 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print their mean, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
-# 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, between two Gaussians: $m$ and $C$ are mean and covariance of the 64 features of that classifier,
+# 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, between two Gaussians with the means $m$ and covariances $C$ of the 64 features of that classifier,
 #
 # $$
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
@@ -851,11 +847,33 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 24; the table does not say which of the three matters. The VAE shows the means of its decoder, and the real digits are a thousand others. Both judges rank the models in the order of the table. Only the distance notices whether samples *differ* from each other.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. Both classifiers rank the models in this order. Only the distance notices whether samples *differ* from each other.
 #
-# :::{depth-start} the gap of the bound limits how far samples are off, and the jackknife how far a measured distance is
+# **Time by time.** The network is far below every linear estimate until the image is lost in the noise:
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, on 500 test digits.", "name": "fig-error-by-time"}}
+error, error_se = record["noise_error"], record["noise_error_se"]
+linear = linear_noise_error(model.schedule, values).mean(1)
+mean_image = model.schedule.snr * values.mean()
+shown = {"network": error, "best linear estimate": linear}
+plots.curves(
+    {name: (every, curve[1:]) for name, curve in shown.items()}
+    | {"mean image": (every[100:], mean_image[101:])},
+    x_label="time $t$",
+    y_label="squared error of the noise, per pixel",
+    log_x=True,
+    log_y=True,
+)
+
+# %% [markdown]
+# Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. At four times we find no such difference (box).
+
+# %% [markdown]
+# :::{depth-start} the network beats the linear estimate at nearly all times, and is no better on training digits
 # :::
-# The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. The **jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well.
+# **The times of the training.** In the last 27 of 51 epochs half of the times lie around a signal-to-noise ratio of 0.1, where the digit is decided, and a third are among the first hundred, weighted as in the bound {cite:p}`kingma2023`.
+#
+# The distance of a small sample of $N$ images is biased upwards, by an amount in proportion to $1/N$. **The jackknife** removes most of this bias: leave out each tenth of the sample in turn, see how much the distance grows, and extrapolate. The ten distances give a standard error as well.
 
 # %% tags=["shown"]
 show(jackknife)
@@ -904,38 +922,9 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
 
 # %% [markdown]
 # With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is far smaller than the gap, which is that of whole chains {eq}`eq-kl-chain`.
-#
-# :::{depth-end}
-# :::
-#
-# *Sources: A36, B28.*
-#
-# (sec-digits-by-time)=
-# ### Digits, time by time
-#
-# At which times is the network good? Here is its squared error of the noise on 500 test digits, beside the best linear estimate:
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves over time on logarithmic axes. The network's error lies below that of the best linear estimate over most of the range, by the most in the first third; towards the end all three curves run together and fall steeply."}, "figure": {"caption": "Squared error of the estimated noise, per pixel, at each of the thousand times: the network is far below the linear estimate until the image is lost in the noise.", "name": "fig-error-by-time"}}
-error, error_se = record["noise_error"], record["noise_error_se"]
-linear = linear_noise_error(model.schedule, values).mean(1)
-mean_image = model.schedule.snr * values.mean()
-shown = {"network": error, "best linear estimate": linear}
-plots.curves(
-    {name: (every, curve[1:]) for name, curve in shown.items()}
-    | {"mean image": (every[100:], mean_image[101:])},
-    x_label="time $t$",
-    y_label="squared error of the noise, per pixel",
-    log_x=True,
-    log_y=True,
-)
 
 # %% [markdown]
-# The network is far below every linear estimate until the image is lost in the noise ({numref}`fig-error-by-time`). Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. Faint noise is alike on all images, and pure noise shows none, so the average over times could hide that. At four times we find no such difference (box).
-
-# %% [markdown]
-# :::{depth-start} on the same 500 digits the network beats the best linear estimate at nearly all times, by more than a thousand nats in all, and it is no better on training digits
-# :::
-# One more baseline takes the mean image for $\hat{x}$ at all times. Its squared error of the noise is
+# **Two baselines.** One more baseline takes the mean image for $\hat{x}$ at all times. Its squared error of the noise is
 #
 # $$
 # \frac1D\, \mathbb{E} \lVert \varepsilon - \hat\varepsilon \rVert^2 = \mathrm{SNR}_t\, \frac1D \sum_{j=1}^{D} \lambda_j .
@@ -1011,28 +1000,24 @@ for t in (100, 400, 700, 850):
     print(f", +- {spread:.4f}")
 
 # %% [markdown]
-# By either baseline the network is better at nearly all times, and never far behind. By {eq}`eq-deficit` the bounds of two estimates differ by the weighted difference of their squared errors.
+# By either baseline the network is better at nearly all times, and never far behind. (Faint noise is alike on all images, and pure noise shows none, so an average over times could hide that training digits were memorized.) By {eq}`eq-deficit` the bounds of two estimates differ by the weighted difference of their squared errors.
 #
 # :::{depth-end}
 # :::
 #
-# *Sources: B26.*
+# *Sources: A36, B26, B28.*
 
 # %% [markdown]
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. The 256 gray levels are $2 / 255$ apart on $[-1, 1]$. Each gets the mass of a Gaussian on its interval; the two outermost ones reach to infinity {cite:p}`ho2020`:
+# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the outermost two reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
 # $$ (def-gray-levels)
 #
-# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so we can compare variances and last steps without a training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule, without a network, from the frequency $c(g)$ of each gray level in the training set (with equal frequencies, the decoder of {cite:t}`kingma2021`):
-#
-# $$
-# p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
-# $$ (def-histogram-decoder)
+# The other parts of {eq}`eq-bound-from-errors` follow from the errors of {numref}`fig-error-by-time`, so variances and last steps can be compared without a new training. "Optimal" are the best {ref}`variances for these errors <sec-exact-gap>` {cite:p}`bao2022`; "and at 1" uses them in the last step, too. "Histogram" decodes each pixel by Bayes' rule from the frequency of each gray level in the training set (box).
 
 # %% tags=["serves"]
 gray = 2 * (255 * test.images[:500]).round() / 255 - 1
@@ -1090,11 +1075,17 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is.
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in four finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
 #
-# :::{depth-start} no decoder of single pixels beats the histogram, and for pixels that can be predicted the variance beta costs 0.21 nats each
+# :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
 # :::
-# What helps is how common black is ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 311.5 ± 1.1 nats with the usual variance and 284.0 ± 2.0 with the measured one.
+# **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies this is the decoder of {cite:t}`kingma2021`). By Bayes' rule,
+#
+# $$
+# p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
+# $$ (def-histogram-decoder)
+#
+# What helps is how common black is ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 299.8 ± 1.2 nats with the usual variance and 270.1 ± 2.2 with the measured one.
 #
 # How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #
@@ -1144,13 +1135,10 @@ same = {"as for wide data": euler / 2}
 verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
 # **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. With $\tilde\beta_t$ and the histogram, on all 10,000 test digits and on the 500 of the table:
 
 # %% tags=["numbers", "nbval-check-output"]
-of_all, _ = load_record("ddpm-mnist-joint-bits")
+of_all, _ = load_record("ddpm-mnist-long-bits")
 finer = in_finer_steps(model, frequency, factor=4)
 for num, each in {1000: of_all["whole"], finer.num_latents: of_all["finer"]}.items():
     print(f"{num:,} steps: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
@@ -1160,13 +1148,16 @@ print(f"saved by finer steps: {saved.mean():.3f} +- {saved.std() / 100:.3f} bits
 assert saved.mean() - 3 * saved.std() / 100 > 0.03
 
 # %% [markdown]
-# Normalizing flows are reported at about 1.0 bits {cite:p}`grathwohl2019`, autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`. Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`.
+# :::{depth-end}
+# :::
+#
+# Normalizing flows are reported at about 1.0 bits {cite:p}`grathwohl2019`, autoregressive networks at 0.62 to 0.64 {cite:p}`katharopoulos2020`.
 
 # %% [markdown]
 # (sec-rate-by-time)=
 # ### Where the bits are spent
 #
-# Think of the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, one after the other. The KL divergence of each step is the number of nats that an ideal code needs for it. After the step that gives $x_t$, the nats so far are the *rate*. The root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
+# Think of the chain as a transmission: a receiver gets $x_T, x_{T-1}, \dots$, and an ideal code needs the KL divergence of each step, in nats. Those up to $x_t$ are the *rate*; the root-mean-square error of the receiver's best image $\hat{x}(x_t, t)$ is the *distortion*:
 #
 # $$
 # \begin{aligned}
@@ -1174,8 +1165,6 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # \Delta_t & = \sqrt{ \frac1D\, \mathbb{E} \lVert x - \hat{x}(x_t, t) \rVert^2 } .
 # \end{aligned}
 # $$ (def-rate-by-time)
-#
-# Both follow from the recorded errors. A distortion of $2 / 255$ is one gray level.
 
 
 # %% tags=["numbers"]
@@ -1200,7 +1189,7 @@ for name in ("beta", "beta-tilde", "optimal"):
     assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate it costs, with the optimal variances. Nearly all of the distortion is removed at small rates.", "name": "fig-rate-by-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate, with the optimal variances.", "name": "fig-rate-by-time"}}
 fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
@@ -1211,7 +1200,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs: 93 percent of the rate were spent in the last hundred of a thousand steps. At the same levels of noise, digits spend more than eight tenths. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively. The slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]
@@ -1234,7 +1223,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class. At 600 everything is decided except the edges.
+# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class. At 600 only the edges are open.
 #
 # *Sources: E05.*
 
@@ -1249,13 +1238,11 @@ Slider(
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only |
 # | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$ |
-# | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image ({ref}`sec-rate-by-time`) |
-# | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({ref}`sec-digits-by-time`) |
-# | good samples, many bits | the last step, or the variances | the bound by parts ({ref}`sec-bits-of-digits`) |
-# | the loss jumps when training on the bound | large weights at the first times | draw the times by the weights |
+# | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
+# | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time. The second row has specks that the network did not remove.", "name": "fig-wrong-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time.", "name": "fig-wrong-time"}}
 def given(change):
     """The model, with another time as its network's input."""
     denoiser = VPredictor(lambda x, t: model.denoiser.network(x, change(t)), model.schedule)
@@ -1531,9 +1518,6 @@ exercises.check_price(price)
 # ## Summary
 #
 # - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`; training reduces only the excess over it {eq}`eq-excess-error`.
-# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`.
-# - With equal errors, an estimate of $v$ gives acceptable images at both ends of the schedule {eq}`eq-v-loss`.
-# - The schedule decides how often each noise level is seen; one samples from the average of the weights; and mean and covariance of the data give a baseline for every $t$ {eq}`eq-linear-bound`.
-# - Most bits are spent on what can hardly be seen {eq}`def-rate-by-time`; a last step that knows the gray levels saves a part of them {eq}`def-histogram-decoder`.
-#
-# To go on: {cite:t}`ho2020`, with its appendices; {cite:t}`nichol2021`; {cite:t}`karras2022` on what else can be chosen; {cite:t}`bao2022` on the variances.
+# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`. Most bits are for what can hardly be seen {eq}`def-rate-by-time`.
+# - With equal errors, an estimate of $v$ gives acceptable images at all times {eq}`eq-v-loss`.
+# - The schedule decides how often each noise level is seen, and one samples from the average of the weights.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diffusion priors
 #
-# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and the same eight noise images. The fourth is drawn in a space of 16 latent dimensions.
+# A model that draws just any digit is of little use. One wants a seven, or a digit whose upper half is known, or the sharp image behind a blurred one. None of these needs a model of its own. Below, the first three rows come from the same weights and noise images; the fourth is drawn in a space of 16 latent dimensions.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -65,7 +65,7 @@ from companion.zoo.yardstick import (
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
 train, test = data.load("mnist", "train"), data.load("mnist", "test")
-digit_model, latent = pretrained("ddpm-mnist-joint"), pretrained("ldm-mnist")
+digit_model, latent = pretrained("ddpm-mnist-long"), pretrained("ldm-mnist")
 denoiser, digit_schedule = digit_model.denoiser, digit_model.schedule
 classifier, vae = pretrained("classifier-mnist"), digit_encoder()
 schedule, on_mnist = linear_schedule(1000), test.name == "mnist"
@@ -98,28 +98,28 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 
 # %% [markdown]
 # :::{admonition} The idea
-# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of the clean image, given the noisy one *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the unconditional estimate plus a gradient, and the gradient needs an integral over all clean images. Methods differ in how they avoid that integral.
+# To condition a diffusion model, condition its denoiser. Give a sampler of {ref}`chapter 11 <sec-sampling-summary>` the mean of the clean image, given the noisy one *and the condition*, and in the limit of small steps it draws from $p(x \mid \text{condition})$. That mean is the unconditional estimate plus a gradient, which needs an integral over all clean images. Methods differ in how they avoid it.
 # :::
 
 # %% [markdown]
 # (sec-bayes-score)=
 # ## Bayes' rule for the denoiser
 #
-# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. Only the likelihood changes with the request.
+# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$.
 #
-# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$. A conditional sampler needs $\mathbb{E}[x \mid x_t, y]$ in its place. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, an integral over all images, is what makes Bayes' rule hard. But $p(y)$ does not depend on $x_t$, so the gradient of the logarithm loses it:
+# Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$; with a condition they need $\mathbb{E}[x \mid x_t, y]$. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, a hard integral over all images, does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
 # $$
 # \nabla \log q(x_t \mid y) = \nabla \log q(x_t) + \nabla \log q(y \mid x_t) .
 # $$ (eq-bayes-score)
 #
-# That is why a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Given $x$, let $y$ be independent of the noise of the diffusion. Then Tweedie's formula {eq}`eq-tweedie` turns scores into denoisers for $p(x \mid y)$ as for $p(x)$. Subtract one from the other:
+# So a condition enters as the gradient of a log-likelihood {cite:p}`sohldickstein2015,song2021sde`. Given $x$, let $y$ be independent of the noise of the diffusion. Then Tweedie's formula {eq}`eq-tweedie` turns both scores into denoisers:
 #
 # $$
 # \mathbb{E}[x \mid x_t, y] = \hat{x}(x_t) + \frac{1 - \bar\alpha_t}{\sqrt{\bar\alpha_t}}\; \nabla \log q(y \mid x_t) .
 # $$ (eq-conditional-denoiser)
 #
-# So prior and condition are two separate terms. The first is a network trained without $y$. The second asks about noisy images: *how likely is $y$, given $x_t$?* {numref}`fig-guidance-vectors` shows both on the ring of eight Gaussians, where all is known; $y$ says that a point comes from the components on the right and upper right.
+# The first term, the prior, is a network trained without $y$. The second asks about noisy images: *how likely is $y$, given $x_t$?* {numref}`fig-guidance-vectors` shows both on a ring of eight Gaussians; $y$ names the components on the right and upper right.
 #
 # **Check.** Both equations are computed at fifty points and three times. The left sides use the two components alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
@@ -161,7 +161,7 @@ verify("eq-bayes-score", left, by_bayes[:, 0], rule, rejects=wrong)
 wrong = {"classifier of clean points": sums[:, 1], "factor of the noise": sums[:, 2]}
 verify("eq-conditional-denoiser", hats, sums[:, 0], rule, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "Bayes' rule at $t = 10$: the score of all data, the gradient of the class probability, and their sum, the score of the class.", "name": "fig-guidance-vectors"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "At $t = 10$: the score of all data, the gradient of the class probability, largest where the class is unlikely, and their sum, the score of the class.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
 fields = {
     "prior": lambda x: exact_score(noisy.log_prob, x.double()),
@@ -176,19 +176,16 @@ for (name, field), panel in zip(fields.items(), panels, strict=True):
 fig
 
 # %% [markdown]
-# The second field is largest where $x_t$ is unlikely to belong to the class, and vanishes where it surely does.
-
-# %% [markdown]
 # (sec-likelihood-integral)=
 # ## The integral that nobody can do
 #
-# The condition is about the clean image, of which $x_t$ has lost a part. All clean images that can have become $x_t$ count, each by its probability, and with $q(y \mid x, x_t) = p(y \mid x)$, as assumed:
+# The condition is about the clean image. All clean images that can have become $x_t$ count, each by its probability (with $q(y \mid x, x_t) = p(y \mid x)$, as assumed):
 #
 # $$
 # q(y \mid x_t) = \int p(y \mid x)\, q(x \mid x_t)\, \mathrm{d} x = \mathbb{E}\big[ p(y \mid x) \,\big|\, x_t \big] .
 # $$ (eq-likelihood-integral)
 #
-# The likelihood $p(y \mid x)$ is often a formula. But $q(x \mid x_t)$, the clean images behind a noisy one, is what the whole chain is there to sample: one draw is a run of the sampler from $x_t$ down. The integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$ ({numref}`fig-likelihood-integral`).
+# The likelihood $p(y \mid x)$ is often a formula. But one draw from $q(x \mid x_t)$, the clean images behind a noisy one, is a run of the sampler from $x_t$ down, and the integral needs many, and their gradient, at every step. The denoiser gives only their mean, $\hat{x}(x_t)$ ({numref}`fig-likelihood-integral`).
 #
 # **Check.** At three times and ten noisy points of the ring whose class is uncertain, the mean of the clean classifier over 20,000 draws from $q(x \mid x_t)$ is compared with the class probability at the noisy point. The check rejects the clean classifier applied to the estimate $\hat{x}(x_t)$, and to $x_t$ itself.
 
@@ -233,18 +230,18 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. At little noise the point and the integral agree. Every method puts something in the integral's place:
+# At high noise the estimate lies in the hole of the ring, and what a classifier says of it means little. At little noise the point and the integral agree. Every method puts something in the integral's place:
 #
 # | method | in place of the integral | weakness |
 # |---|---|---|
-# | classifier guidance {cite:p}`dhariwal2021` | a classifier of *noisy* images learns $q(y \mid x_t)$ | needs a network for each kind of $y$ |
-# | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | needs pairs of $x$ and $y$ |
+# | classifier guidance {cite:p}`dhariwal2021` | a classifier of *noisy* images learns $q(y \mid x_t)$ | a network for each kind of $y$ |
+# | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | pairs of $x$ and $y$ |
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
-# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
-# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$, and denoising steps as the prior | no distribution |
+# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | pixels do not fit, or many calls |
+# | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$ alternate with denoising steps, the prior | no distribution |
 #
-# The first two train on noisy images with $y$; the others need only $p(y \mid x)$ of clean images, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
+# The first two train on noisy images with $y$; the others need only $p(y \mid x)$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
 
 
 # %%
@@ -284,13 +281,13 @@ asked = {name: to_unit(end(ddpm_sample(hat, twenty, starts))) for name, hat in w
 plots.image_rows(asked, tile=0.75)
 
 # %% [markdown]
-# The gradient goes through the denoiser, so each step also costs a backward pass; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
+# The gradient goes through the denoiser, a backward pass at each step; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# This classifier was trained without noise, and what it is shown decides: shown $x_t$ as it is, it makes few sevens; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). On noisy images it likely answers to small changes of noisy images that draw no seven. The factor had to be held below a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
+# This classifier was trained without noise. Shown $x_t$ as it is, it makes few sevens, likely because it answers to small changes of a noisy image that draw no seven; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
-# Over three seeds of 48 starts, by two judges (classifiers with an eleventh class, "no digit"; {ref}`chapter 10 <sec-ddpm-samples>`) and with the bounded factor, 23.3 ± 1.5 % of the images are sevens if the classifier is shown the noisy image, 81.6 ± 0.9 % if it is shown the estimate, 91.3 ± 2.3 % by the labels and 8.3 ± 1.2 % without a condition ({ref}`experiment <exp-clean-classifier>`). At scale 10 the first three are 46.2 ± 2.3 %, 97.9 ± 1.2 % and 99.3 ± 0.7 %. Without the bound neither the noisy image nor the estimate gives digits: 98.3 % and 98.3 % of the images are not recognized, in excess over real ones. The gradient through the denoiser costs time at each step; with it 7.3 ± 0.7 % of the images are not recognized, and 29.2 ± 1.7 % with that by the estimate alone.
+# Over three seeds of 48 starts, by two judges (classifiers with an eleventh class, "no digit"; {ref}`chapter 10 <sec-ddpm-samples>`) and with the bounded factor, 20.5 ± 1.9 % of the images are sevens if the classifier is shown the noisy image, 79.2 ± 1.8 % if it is shown the estimate, 94.4 ± 0.3 % by the labels and 8.3 ± 1.2 % without a condition ({ref}`experiment <exp-clean-classifier>`). At scale 10 the first three are 50.7 ± 1.9 %, 96.9 ± 1.6 % and 99.3 ± 0.7 %. Without the bound neither the noisy image nor the estimate gives digits: 98.3 % and 98.3 % of the images are not recognized, in excess over real ones. The gradient through the denoiser costs time at each step; with it 2.8 ± 1.8 % of the images are not recognized, and 21.2 ± 2.6 % with that by the estimate alone.
 #
 # :::{depth-end}
 # :::
@@ -299,7 +296,7 @@ plots.image_rows(asked, tile=0.75)
 # (sec-classifier-free)=
 # ## Classifier-free guidance
 #
-# Can we do without a classifier? By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So train one network that serves as both {cite:p}`ho2022`:
+# By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So train one network that serves as both {cite:p}`ho2022`:
 #
 # :::{prf:algorithm} Training with and without the label
 # :label: alg-classifier-free
@@ -310,19 +307,19 @@ plots.image_rows(asked, tile=0.75)
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
 #
-# (Our network, also used without labels, dropped half; `classifier_free_loss` is the companion's.) Each label adds a learned vector to that of the time. With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+# (Our network dropped half; the companion has `classifier_free_loss`.) With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
 # $$ (def-guided)
 #
-# The *guidance scale* $\kappa$ is called `guidance_scale` in the library diffusers; {cite:t}`ho2022` count $w = \kappa - 1$. At 0 the label is ignored; at 1 this is the denoiser of the class, by Bayes' rule. With exact denoisers the score that belongs to it is (insert {eq}`eq-conditional-denoiser`)
+# The *guidance scale* $\kappa$ is diffusers' `guidance_scale`; {cite:t}`ho2022` count $w = \kappa - 1$. At 0 the label is ignored; at 1 this is the denoiser of the class. With exact denoisers its score is, by {eq}`eq-conditional-denoiser`,
 #
 # $$
 # \nabla \log q(x_t) + \kappa\, \nabla \log q(y \mid x_t) .
 # $$ (eq-guided-score)
 #
-# So the network contains a classifier's gradient, although no classifier was trained. Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are mixed alike, since each is affine in $\hat{x}$:
+# So the network contains a classifier's gradient. Predictions of the noise, of $v$ or of the score, $e$ without the label and $e_y$ with it, are affine in $\hat{x}$, and so are mixed alike:
 #
 # $$
 # e_\kappa = e + \kappa\, (e_y - e) = \kappa\, e_y + (1 - \kappa)\, e .
@@ -351,37 +348,24 @@ direct, by_weights = torch.stack(direct), torch.stack(by_weights)
 verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Why above 1?** With exact denoisers, nothing is gained beyond Bayes' rule. But a network, trained to leave no example out, covers too much {cite:p}`karras2024`: some draws lie between the classes. At each time, {eq}`eq-guided-score` is the score of
+# **Why above 1?** With exact denoisers, scale 1 is Bayes' rule. But a network, trained to leave no example out, covers too much {cite:p}`karras2024`: some draws lie between the classes. At each time, {eq}`eq-guided-score` is the score of
 #
 # $$
 # q(x_t)\, q(y \mid x_t)^\kappa \;\propto\; q(x_t \mid y)\, q(y \mid x_t)^{\kappa - 1} :
 # $$
 #
-# images of the class, weighted by how surely they are of it. What might be something else loses weight. That is why guidance sharpens.
+# images of the class, weighted by how surely they are of it. What might be something else loses weight: guidance sharpens.
 
 # %% [markdown]
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. For Gaussians and exact denoisers all can be computed ({numref}`fig-guided-variance`).
 #
-# $$
-# \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
-# $$ (eq-tilted-variance)
-#
-# :::{prf:proposition} What guidance samples
-# :label: prop-guided-variance
-# Let $\lambda_y < 1$ and $\kappa \ge 1$. With exact denoisers, from pure noise, and in the limit of infinitely many small steps, DDIM and DDPM draw from Gaussians with the variances
-#
-# $$
-# W_{\mathrm{DDIM}} = \lambda_y^\kappa , \qquad W_{\mathrm{DDPM}} = \frac{\lambda_y - \lambda_y^{2 \kappa}}{(1 - \lambda_y)\, (2 \kappa - 1)} .
-# $$ (eq-guided-variance)
-# :::
-#
-# Above 1 *the two samplers disagree with each other*, and neither draws from the tilted distribution ({numref}`fig-guided-variance`) {cite:p}`bradley2024`. So above scale 1 guidance is not Bayes' rule: what it samples depends on the sampler, something narrower, more typical of its class.
+# Above 1 *DDIM and DDPM disagree with each other*, and neither draws from the tilted distribution {cite:p}`bradley2024`. So guidance is no longer Bayes' rule: what it samples, something narrower and more typical of its class, depends on the sampler.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1. All agree at scale 1 and nowhere above.", "name": "fig-guided-variance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of variance over the guidance scale, from a common point at scale one. That of the tilted distribution falls slowest, DDPM next, and DDIM falls fastest, as a straight line on the logarithmic axis."}, "figure": {"caption": "Variance of guided samples, for a class with variance 0.5 in data with variance 1.", "name": "fig-guided-variance"}}
 def three_variances(kappa, lam_y):
     """Of the tilted distribution, of DDIM and of DDPM."""
     chain = (lam_y - lam_y ** (2 * kappa)) / ((1 - lam_y) * (2 * kappa - 1))
@@ -398,6 +382,21 @@ plots.curves(lines, x_label="guidance scale", y_label="variance", log_y=True, ax
 # %% [markdown]
 # :::{depth-start} the flow multiplies variances by a power, the chain integrates them
 # :::
+# Let the data be $\mathcal{N}(0, 1)$, and those of the class $\mathcal{N}(m, \lambda_y)$ with $\lambda_y < 1$. In $p(x)^{1 - \kappa}\, p(x \mid y)^\kappa$ precisions are mixed, so the tilted distribution has the variance
+#
+# $$
+# \lambda_\kappa = \frac{1}{1 + \kappa\, (1 / \lambda_y - 1)} .
+# $$ (eq-tilted-variance)
+#
+# :::{prf:proposition} What guidance samples
+# :label: prop-guided-variance
+# Let $\lambda_y < 1$ and $\kappa \ge 1$. With exact denoisers, from pure noise, and in the limit of infinitely many small steps, DDIM and DDPM draw from Gaussians with the variances
+#
+# $$
+# W_{\mathrm{DDIM}} = \lambda_y^\kappa , \qquad W_{\mathrm{DDPM}} = \frac{\lambda_y - \lambda_y^{2 \kappa}}{(1 - \lambda_y)\, (2 \kappa - 1)} .
+# $$ (eq-guided-variance)
+# :::
+#
 # *Proof of the proposition.* Take the clock $r = \log \bar\alpha$ of {eq}`def-probability-flow`. The $x_t$ of the class have the variance $V = 1 - (1 - \lambda_y)\, \bar\alpha$, so $\mathrm{d} V / \mathrm{d} r = V - 1$, and those of all data have the variance 1. The guided score has the slope $- P$ with $P = \kappa / V + 1 - \kappa$. Along the flow, $\mathrm{d} \log W / \mathrm{d} r = 1 - P = \kappa\, (1 - 1 / V) = \kappa\, \mathrm{d} \log V / \mathrm{d} r$. Both start at 1 in pure noise, so $W = V^\kappa$, and at the data $V = \lambda_y$.
 #
 # The limit of DDPM is the reverse-time diffusion {eq}`eq-reverse-sde` with $\eta = 1$: it moves with $\mathrm{d} x = (x / 2 + \text{score})\, \mathrm{d} r$ and noise of variance $\mathrm{d} r$. So $\mathrm{d} W / \mathrm{d} r = (1 - 2 P)\, W + 1$, where $1 - 2 P = 2 \kappa\, \mathrm{d} \log V / \mathrm{d} r - 1$. Hence $\mathrm{d} (W \bar\alpha V^{- 2 \kappa}) / \mathrm{d} r = \bar\alpha V^{- 2 \kappa}$, and at the data $W = \lambda_y^{2 \kappa} \int_0^1 \big( 1 - (1 - \lambda_y)\, \bar\alpha \big)^{- 2 \kappa}\, \mathrm{d} \bar\alpha$. $\square$
@@ -466,9 +465,9 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 # (sec-guided-digits)=
 # ## Guided digits
 #
-# What does the scale do to digits?
+# A larger scale makes the class clearer:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. The class becomes clearer, and then strokes too thick.", "name": "fig-guidance-grid"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. At the largest, strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts, twelve = torch.arange(10), torch.randn(10, 1, 28, 28), digit_schedule.evenly(12)
 grid_rows = {}
@@ -478,10 +477,10 @@ for kappa in (1.0, 3.0, 9.0):
 plots.image_rows(grid_rows, titles=[str(k) for k in range(10)], tile=0.7)
 
 # %% [markdown]
-# {numref}`fig-guidance-curves` measures 1000 digits at each of eight scales: the fraction that a classifier takes for the class asked for, the variance of the pixels within a class relative to test digits, and the Fréchet distance {eq}`def-frechet` from training digits.
+# {numref}`fig-guidance-curves` has 1000 digits at each scale: how many a classifier finds right, their variance within a class, and the Fréchet distance {eq}`def-frechet`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle, right). Dashed: real digits.", "name": "fig-guidance-curves"}}
-record, _ = load_record("ddpm-mnist-joint-guidance")
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels over the guidance scale. Left: the fraction of right digits rises steeply from a tenth to nearly one and stays there. Middle: the variance falls all the way. Right: the Fréchet distance peaks at scale one half, nearly reaches the dashed line of real digits at one, and rises beyond it."}, "figure": {"caption": "What guidance gains (left) and costs (middle, right), a trade-off known from photographs {cite:p}`dhariwal2021,ho2022`. Dashed: real digits.", "name": "fig-guidance-curves"}}
+record, _ = load_record("ddpm-mnist-long-guidance")
 axis, label = record["scale"], record["label"]
 parts = [test.images[test.labels == k].flatten(1) for k in range(10)]
 unit = sum(part.var(0).sum() for part in parts).item() / 10
@@ -506,9 +505,9 @@ assert not on_mnist or (far[-1] > min(far) + 10 and variances[-1] < 0.9 * varian
 fig
 
 # %% [markdown]
-# This trade-off is known from photographs {cite:p}`dhariwal2021,ho2022`. {numref}`fig-guidance-difference` shows what the difference that guidance exaggerates is made of.
+# {numref}`fig-guidance-difference` shows the difference that guidance exaggerates.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference between the estimates with and without the label: its root mean square over pixels, and the fraction of its square that digits of one class share (five of each).", "name": "fig-guidance-difference"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over the time t. Left: the size of the difference of the two estimates, near zero up to t = 500, then rising steeply to its largest value near t = 900 and above. Right: the part of the difference that all digits of a class have in common, near zero up to t = 700, then rising steeply to nearly one."}, "figure": {"caption": "The difference of the estimates with and without the label: its root mean square, and the fraction of its square common to five digits of a class.", "name": "fig-guidance-difference"}}
 _ = torch.manual_seed(0)
 each = [(test.labels == k).nonzero()[:5, 0] for k in range(10)]
 fifty, of_class = to_symmetric(test.images[torch.cat(each)]), ten.repeat_interleave(5)
@@ -530,9 +529,9 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits, and their difference is nearly the same for every start. Guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$ more and more: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits. So guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
-# **Why autoguidance?** The estimate without a label does not know the class, and it is worse. {cite:t}`karras2024` keep the second and guide by a *weaker network that is given the same label*. Both networks put probability in the same wrong places, the weaker one more of it. The difference points from there to the data, and nothing about the class is exaggerated: images get better without losing variety, as is hoped. Autoguidance fails if they err in unrelated ways, or equally.
+# **Why autoguidance?** The estimate without a label does not know the class, and it is also worse. {cite:t}`karras2024` use only the latter: they guide by a *weaker network with the same label*. Both networks put probability in the same wrong places, the weaker one more. The difference points from there to the data, and exaggerates nothing about the class: images should get better without losing variety. That fails if the two err in unrelated ways, or equally.
 
 
 # %%
@@ -549,7 +548,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down) and costs (to the right). Middle: $400 < t \\le 900$; autoguidance: by a weaker network. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down; not recognized by two classifiers, in excess over real digits) and costs (to the right). Middle: $400 < t \\le 900$. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -575,13 +574,13 @@ for line, names in zip(axes.get_lines(), ways.values(), strict=True):
 fig
 
 # %% [markdown]
-# (Digits "not recognized" in {numref}`fig-guidance-interval` are those that two classifiers take for none, in excess over real ones.) Guidance in the middle alone brings nearly all of the gain, for well under half of the increase of the Fréchet distance; early guidance costs more distance, and variety; late guidance does nothing. A weaker network with the label does as well as the interval, at a small scale; at larger ones it drives the digits about as far away as the network without the label does. So large scales drive digits away with the label missing or not; extrapolating too far is a likely cause.
+# Guidance in the middle alone brings nearly all of the gain, for well under half of the increase of the Fréchet distance ({numref}`fig-guidance-interval`); early guidance costs more distance, and variety; late guidance does nothing. A weaker network does as well as the interval at a small scale; at larger ones it drives digits about as far away as the network without the label, likely by extrapolating too far.
 #
 # :::{depth-start} three seeds: the middle of the chain brings the gain, and a weaker partner is as good as an interval
 # :::
-# In this network, 10.4 ± 0.6 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.8 ± 0.1 %, and the distance grows by 26.5 ± 2.0 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 10.2 ± 0.6 % and −0.4 ± 0.1. Early, for $t > 900$, it leaves 1.5 ± 0.6 %, adds 12.3 ± 1.1 to the distance, and takes 4.3 ± 0.1 of the 38.5 of variance within a class. In the middle it leaves 0.3 ± 0.3 % for 9.9 ± 1.9, and at scale 2 1.7 ± 0.3 % for 3.3 ± 1.6.
+# In this network, 8.4 ± 0.4 % of the digits are not recognized, in excess over real ones; guidance at scale 3 leaves −0.7 ± 0.3 %, and the distance grows by 25.5 ± 1.7 ({ref}`experiment <exp-guidance>`). Late, for $t \le 400$, it does nothing: 8.1 ± 0.1 % and −0.3 ± 0.1. Early, for $t > 900$, it leaves 1.4 ± 0.3 %, adds 14.0 ± 1.0 to the distance, and takes 4.2 ± 0.2 of the 38.4 of variance within a class. In the middle it leaves −0.2 ± 0.3 % for 9.8 ± 1.1, and at scale 2 0.8 ± 0.3 % for 4.1 ± 1.1.
 #
-# The weaker network has a quarter of the parameters and two epochs. At scale 2 it leaves −1.5 ± 0.2 % for 23.5 ± 1.4, at scale 1.5 −0.1 ± 0.4 % for 10.1 ± 1.6; the network without the label at all times and scale 2, 1.3 ± 0.4 % for 11.1 ± 1.2 ({ref}`experiment <exp-guidance>`). Each condition has three seeds of noise and 300 digits; each network was trained once.
+# The weaker network has a quarter of the parameters and two epochs. At scale 2 it leaves −1.5 ± 0.1 % for 24.7 ± 1.1, at scale 1.5 0.0 ± 0.2 % for 10.8 ± 1.0; the network without the label at all times and scale 2, 0.5 ± 0.3 % for 11.8 ± 1.0 ({ref}`experiment <exp-guidance>`). Each condition has three seeds of noise and 300 digits; each network was trained once.
 #
 # :::{depth-end}
 # :::
@@ -592,24 +591,15 @@ fig
 # (sec-inverse-problems)=
 # ## Measurements
 #
-# Now let $y$ be a *measurement*, a linear function of the image with noise:
+# Now let $y$ be a *measurement*, linear in the image, with noise:
 #
 # $$
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). To find $x$ is a *linear inverse problem*: many $x$ explain $y$, and a prior says which are images. Why sample? Their mean, one repeatable answer, has the smallest squared error, and is a blur. Draws look real, with larger errors, and show what is uncertain; a search for the most probable image does neither.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). In such a *linear inverse problem* many $x$ explain $y$, and a prior says which are images. For one repeatable answer take their mean: it has the smallest squared error, and is a blur. A search also gives one image, without its uncertainty. Draws look real, with larger errors, and differ in what $y$ leaves open.
 #
-# For such a $y$, $p(y \mid x)$ is a formula. For Gaussian data, $x \sim \mathcal{N}(\mu, S)$, so is the answer:
-#
-# $$
-# \begin{aligned}
-# \mathbb{E}[x \mid y] &= \mu + S A^\top \big( A S A^\top + \sigma_y^2 I \big)^{-1} (y - A \mu) , \\
-# \mathrm{Cov}[x \mid y] &= S - S A^\top \big( A S A^\top + \sigma_y^2 I \big)^{-1} A S .
-# \end{aligned}
-# $$ (eq-normal-posterior)
-#
-# The same formula serves at every step:
+# For Gaussians the denoiser is a formula:
 #
 # :::{prf:theorem} The denoiser given a measurement
 # :label: thm-posterior-denoiser
@@ -622,11 +612,20 @@ fig
 # For Gaussian data that is so, with $C_t = \big( S^{-1} + \mathrm{SNR}_t\, I \big)^{-1}$.
 # :::
 #
-# :::{dropdown} Proof
+# :::{dropdown} Proof, and the posterior of Gaussian data
 # Given $x_t$, the pair $(x, y)$ is Gaussian: $\mathrm{Cov}(x, y) = C_t A^\top$ and $\mathrm{Cov}(y) = A C_t A^\top + \sigma_y^2 I$. The rest is the conditional mean of a Gaussian pair. For Gaussian data the precision of $x$ given $x_t$ is that of the prior plus that of the observation $x_t / \sqrt{\bar\alpha_t} = x + \text{noise of variance } 1 / \mathrm{SNR}_t$. $\square$
+#
+# (The $C_t$ in front is, up to a factor, the derivative of the denoiser, through which DPS takes its gradient.) Without $x_t$ the same steps give the posterior itself, for $x \sim \mathcal{N}(\mu, S)$:
+#
+# $$
+# \begin{aligned}
+# \mathbb{E}[x \mid y] &= \mu + S A^\top \big( A S A^\top + \sigma_y^2 I \big)^{-1} (y - A \mu) , \\
+# \mathrm{Cov}[x \mid y] &= S - S A^\top \big( A S A^\top + \sigma_y^2 I \big)^{-1} A S .
+# \end{aligned}
+# $$ (eq-normal-posterior)
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. At high noise a few pixels change all others; near the data $C_t$ vanishes, and so does the correction. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse (the $C_t$ in front is the derivative of the denoiser, up to a factor): it forgets that the estimate is uncertain. Given $x_t$, $y$ varies by $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone, and goes too far where there is much noise.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain. Given $x_t$, $y$ has the covariance $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone. So it goes too far, most at high noise; near the data $C_t$ vanishes, and both agree.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -668,7 +667,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# And if $q(x \mid x_t)$ has several modes? On the ring we measure the first coordinate to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly. (RePaint comes {ref}`below <sec-inpainting>`.)
+# And if $q(x \mid x_t)$ has several modes? On the ring the first coordinate is measured to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly.
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -719,13 +718,13 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points end far from the ring (not shown): a step of $1 / \sigma_y^2$ goes past its target, and {cite:t}`chung2023` rescale it by a number chosen for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot, and {cite:t}`chung2023` tune the step for each task. Posterior-mean guidance does not, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. Replacement is wrong even with an exact denoiser and a thousand steps: at time $t$ its denoiser sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones, so at much noise they hardly say anything, and the unobserved pixels adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the others can follow the observed ones, at many times the calls.
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. That is wrong even with an exact denoiser: it sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones. At much noise they hardly say anything, and the unobserved pixels adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the unobserved pixels can follow the observed ones, at many times the calls ({numref}`fig-completions`).
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
@@ -757,10 +756,8 @@ assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 # %% [markdown]
 # :::{depth-end}
 # :::
-#
-# {numref}`fig-completions` completes an upper half.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions, which show what it leaves open. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 times_25 = digit_schedule.evenly(25)
@@ -772,19 +769,17 @@ rows = {"observed": to_unit(torch.where(upper, known, torch.zeros(())))}
 plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 
 # %% [markdown]
-# Eight answers show what the upper half leaves open.
-#
 # *Sources: B03.*
 
 # %% [markdown]
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. By squared error (the mean of eight draws of the diffusion, the best linear estimate of the Gaussian) the diffusion is the better prior for all three measurements tried (these and a blur). But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. What can be checked without the truth is the *residual* $y - A x$: for draws from $p(x \mid y)$ it has the size of the noise.
+# The mean of eight draws has a smaller squared error than the best linear estimate, by a Gaussian prior, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
-# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits, and {eq}`eq-normal-posterior` gives its answer.
+# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits: it knows which pixels vary together, but not that digits are made of strokes; {eq}`eq-normal-posterior` gives its answer.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them: the Gaussian prior blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
@@ -814,7 +809,7 @@ assert not on_mnist or 0.025 < min(residual.values()) <= max(residual.values()) 
 plots.image_rows(shown, tile=0.6)
 
 # %% [markdown]
-# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.60 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.13 ± 0.03, 1.24 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. Four times the steps move the residual of one pixel in five from 0.040 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
+# Averaged over eight draws, and over three seeds of digits and noise ({ref}`experiment <exp-restoration>`), the diffusion has 0.59 ± 0.01 of the error of the Gaussian prior for one pixel in five, 0.61 ± 0.01 for the coarse grid and 0.34 ± 0.02 for the blur; a single draw has 1.12 ± 0.02, 1.23 ± 0.03 and 0.63 ± 0.01. Means of ever more draws would tend to 0.52, 0.52 and 0.30, and by DDIM to 0.64, 0.67 and 0.36. The *residual* $y - A x$ of draws from $p(x \mid y)$ has the size of the noise; four times the steps move that of one pixel in five from 0.041 to 0.048, nearly that of the truth, and that of the coarse grid from 0.071 to 0.074, farther off.
 #
 # (A single exact draw has *twice* the error of the posterior mean: one half because the truth varies around that mean, the other because the draw does.)
 #
@@ -827,7 +822,7 @@ plots.image_rows(shown, tile=0.6)
 # (sec-latent-diffusion)=
 # ## Latent diffusion
 #
-# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, encodes the images, and a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step then takes less than a hundredth of the arithmetic:
+# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`). *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, is trained to encode the images, and then a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step takes less than a hundredth of the arithmetic:
 
 
 # %% tags=["numbers"]
@@ -847,7 +842,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. Its $\log p(z)$ is not known, so the bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes its place:
+# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. The bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes the place of its unknown $\log p(z)$:
 #
 # $$
 # \begin{aligned}
@@ -856,11 +851,15 @@ assert in_pixels > 100 * in_codes
 # \end{aligned}
 # $$ (eq-latent-bound)
 #
-# Neither term of the second line is negative, so the first line is a lower bound: an ELBO whose prior term is another ELBO.
+# Neither term of the second line is negative, so the first is a lower bound: an ELBO whose prior term is another ELBO.
 #
-# :::{depth-start} the gap is that of the VAE plus that of the diffusion
+# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and small errors of the diffusion do no harm. Too much of it discards detail. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$.
+#
+# **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ shift every $\log \mathrm{SNR}$ by $2 \log s$. Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (diffusers' `scaling_factor`).
+#
+# :::{depth-start} the gap is that of the VAE plus that of the diffusion; codes of another scale waste the steps
 # :::
-# *Proof.* The gap of the bound of chapter 3 is $D_{\mathrm{KL}}(q(z \mid x) \,\Vert\, p(z \mid x))$. Add and subtract $\mathrm{ELBO}_{\mathrm{d}}(z)$, which is at most $\log p(z)$ by chapter 9. $\square$
+# *Proof.* The gap of the bound of chapter 3 is $D_{\mathrm{KL}}(q(z \mid x) \,\Vert\, p(z \mid x))$. Add and subtract $\mathrm{ELBO}_{\mathrm{d}}(z)$, which is at most $\log p(z)$ by chapter 9. $\square$ So a learned prior raises the bound by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
 #
 # **Check.** If all is Gaussian, every term is known. Let $z \sim \mathcal{N}(0, 0.05)$ and $x \mid z \sim \mathcal{N}(z, 0.02)$, and give the diffusion the exact denoiser and the best variances {eq}`eq-optimal-variance`, so that its bound is tight. For $q$ take the true posterior, one with the wrong mean, and one that is twice as wide. The mean of $\log p(x)$ minus the first line, over 25,000 pairs, is compared with the KL divergence in closed form. The check rejects no gap at all, the prior $\mathcal{N}(0, 1)$ in place of the diffusion, and the KL divergence in the other direction.
 
@@ -896,12 +895,7 @@ less_noisy = left - kl + kl.mean(0)  # both vary with x
 verify("eq-latent-bound", less_noisy, kl.mean(0), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
-# **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and a small error of the diffusion does no harm. Too much of it discards detail for good. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$. {cite:t}`vahdat2021` train both parts together, by a bound like {eq}`eq-latent-bound`.
-#
-# **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ have the signal-to-noise ratio $s^2 \bar\alpha_t / (1 - \bar\alpha_t)$, so every $\log \mathrm{SNR}$ shifts by $2 \log s$. Call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
+# *Scales.* For codes of four standard deviations, call a Gaussian code known at the steps where more than 99 percent of its variance is explained, and lost where less than 1 is:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 print("standard deviation  known  deciding  lost")
@@ -911,7 +905,10 @@ for std in (0.2, 1.0, 5.0, 20.0):
     print(f"{std:18}  {known:5}  {1000 - known - lost:8}  {lost:4}")
 
 # %% [markdown]
-# Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (`scaling_factor` in diffusers). Our VAE, that of chapter 7 with the whole KL, needs none: the moments of its codes are near those of $\mathcal{N}(0, I)$. What can a learned prior gain? The bound rises by the mean of $\mathrm{ELBO}_{\mathrm{d}}(z) - \log \mathcal{N}(z; 0, I)$ over the codes:
+# :::{depth-end}
+# :::
+#
+# Our VAE, that of chapter 7 with the whole KL, needs no rescaling. By how much can a learned prior raise the bound?
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -938,7 +935,7 @@ assert not on_mnist or (1 < gain < 4 and 5 * gain_error < gain < 0.2 * rate)
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
-by_pixels, _ = load_record("ddpm-mnist-joint-samples")
+by_pixels, _ = load_record("ddpm-mnist-long-samples")
 drawn_codes = end(ddpm_sample(latent.denoiser, hundred, torch.randn(2000, 16)))
 decoded = {
     "plain VAE": vae.likelihood(torch.randn(2000, 16)).mean,
@@ -967,7 +964,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats matter so much, beside a KL divergence many times as large? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats do that? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$, and $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
 #
 # *Sources: E08.*
 
@@ -975,9 +972,9 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). Little noise lets a sketch keep its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the class after their own. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:8]), test.labels[:8]
 target = (own + 1) % 10
@@ -992,13 +989,13 @@ titles = [f"to {k}" for k in target.tolist()]
 plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles, tile=0.75)
 
 # %% [markdown]
-# **Score distillation** does not sample at all. DreamFusion {cite:p}`poole2023` makes a three-dimensional object with a model of images: a renderer shows the object $\theta$ from a random side, $x = g(\theta)$, and $\theta$ changes until its views are probable. What is minimized is a KL divergence, that of the noisy view from the model's noisy images, as a weighted mean over times. Its gradient is simple:
+# **Score distillation** does not sample at all. DreamFusion {cite:p}`poole2023` makes a three-dimensional object with a model of images: a renderer shows the object $\theta$ from a random side, $x = g(\theta)$, and $\theta$ changes until its views are probable. It minimizes the KL divergence of the noisy view from the model's noisy images, as a weighted mean over times. The gradient is
 #
 # $$
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# So render, add noise, predict it, and pass the difference on to the renderer. The network is fixed and draws nothing; it says in which direction a view becomes more probable, and only $\theta$ is trained. The derivative of the network does not occur: this gradient needs only the score at $x_t$, the network's output. That saves a backward pass.
+# So render, add noise, predict it, and pass the difference on to the renderer. The network is fixed and draws nothing; it says in which direction a view becomes more probable, and only $\theta$ is trained. The gradient needs only the score, the network's output, not its derivative; that saves a backward pass.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1036,7 +1033,7 @@ wrong = {"derivative of the network": of_loss, "the other order": other_order}
 verify("eq-score-distillation", left, right_side, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **Why does it seek modes?** This KL divergence takes the mean under $q$, the order that {ref}`selects a mode <sec-two-directions>`. And the noise fixes the width of $q$, so only $\log p$ counts. Nothing rewards variety: each object goes where its noisy views are most probable. {numref}`fig-score-distillation` distills points with the exact denoiser of the ring.
+# **Why does it seek modes?** This KL divergence takes the mean under $q$, the order that {ref}`selects a mode <sec-two-directions>`, and the noise fixes the width of $q$. Only $\log p$ counts, and nothing rewards variety: each object goes where its noisy views are most probable, as points do on the ring ({numref}`fig-score-distillation`).
 
 
 # %%
@@ -1070,7 +1067,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# Distillation ends at modes of the *noisy* density: with little noise at the centers of the clusters, with much noise in the empty middle of the ring. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike. Modes are a likely cause, since a mode lacks the random detail that every draw has, and so is the large scale.
+# They end at modes of the *noisy* density: with little noise at the centers of the clusters, with much in the empty middle. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike. Likely causes are the large scale, and that a mode lacks the random detail that every draw has.
 #
 # *Sources: B03.*
 
@@ -1078,9 +1075,9 @@ fig
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping repairs the range, but not the thickness of the strokes; *dynamic thresholding* {cite:p}`saharia2022` adapts the bound to each image. Guided in the middle of the chain alone, strokes stay as they are.
+# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping (with a bound for each image, *dynamic thresholding* {cite:p}`saharia2022`) repairs the range, but not the thickness of the strokes; guidance in the middle alone leaves them as they are.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates that are clipped at every step, or guided for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates clipped at every step, or for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
@@ -1096,7 +1093,7 @@ assert not on_mnist or (outside["scale 3"] < 0.01 and outside["scale 15"] > 0.05
 plots.image_rows({name: to_unit(x) for name, x in ended.items()}, tile=0.75)
 
 # %% [markdown]
-# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail; the residual is smaller than it should be. Latents that are not scaled back. Residuals that are right, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
+# **Silent mistakes.** A scale in the other convention: $w = 3$ is $\kappa = 4$. A $\sigma_y$ that is too small, which keeps the noise as detail: the residual $y - A x$ is smaller than the noise. Latents that are not scaled back. Right residuals, taken for the right posterior: they test only what $y$ determines, not the variety of the rest. Try a method where the answer is known, or measure a draw of the prior, which must look like the method's draws.
 
 # %% [markdown]
 # (sec-text-to-image)=
@@ -1288,9 +1285,9 @@ exercises.check_share_that_misses(share_that_misses)
 # ## Summary
 #
 # - To condition a diffusion model, condition its denoiser {eq}`eq-conditional-denoiser`. The gradient is an integral over clean images {eq}`eq-likelihood-integral`, which methods learn or approximate.
-# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`. In the middle of the chain alone it costs less variety.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`.
 # - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
-# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`. Its codes are rescaled.
+# - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`.
 # - Score distillation seeks modes {eq}`eq-score-distillation`.
 #
 # :::{dropdown} If you come from the lectures

@@ -22,7 +22,7 @@ from companion.zoo import pretrained
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
-WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist", "ddpm-mnist-joint"]
+WEIGHTS = ["vae2d-mnist", "ldm-mnist", "conv-vae-mnist", "ddpm-mnist-long"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -40,7 +40,7 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
             window.files = async (name) => parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
             window.vae = planeVae(await files("vae2d-mnist"));
             window.latent = latentModel(await files("ldm-mnist"), await files("conv-vae-mnist"));
-            window.digits = digitModel(await files("ddpm-mnist-joint"));
+            window.digits = digitModel(await files("ddpm-mnist-long"));
             window.diffusion = await import("./diffusion.js");
         }""")
         yield page
@@ -241,7 +241,7 @@ def images(num: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("t", "label"), [(1, 10), (37, 0), (500, 7), (1000, 3)])
 def test_the_u_net_is_that_of_torch(page: Any, t: int, label: int) -> None:
-    model, x = pretrained("ddpm-mnist-joint"), images(2, t)
+    model, x = pretrained("ddpm-mnist-long"), images(2, t)
     found = page.evaluate(
         "([xs, t, label]) => xs.map((x) => Array.from(digits.denoiser(label).denoise(Float64Array.from(x), t)))",
         [flat(x), t, label],
@@ -260,7 +260,7 @@ def test_the_u_net_is_that_of_torch(page: Any, t: int, label: int) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.5])
 def test_a_guided_film_is_that_of_torch(page: Any, scale: float) -> None:
-    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 5), 3
+    model, x, num = pretrained("ddpm-mnist-long"), images(1, 5), 3
     found = page.evaluate(
         """([x, scale, num]) => {
             const model = guidedModel(digits, 6, scale);
@@ -279,7 +279,7 @@ def test_in_painting_is_that_of_torch(
     page: Any, monkeypatch: pytest.MonkeyPatch, repeats: int
 ) -> None:
     """With the same numbers in place of noise, another one for each image that torch draws."""
-    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 6), 3
+    model, x, num = pretrained("ddpm-mnist-long"), images(1, 6), 3
     truth, observed = images(1, 7), torch.rand(28, 28) < 0.5
     draws = iter(range(1, 100))
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, next(draws) / 20))
@@ -316,7 +316,7 @@ def test_the_two_ends_of_ddim_are_those_of_torch(
     page: Any, monkeypatch: pytest.MonkeyPatch, eta: float
 ) -> None:
     """With eta = 1 it is the sampler of DDPM; all numbers in place of noise are a half."""
-    model, x, num = pretrained("ddpm-mnist-joint"), images(1, 8), 3
+    model, x, num = pretrained("ddpm-mnist-long"), images(1, 8), 3
     found = page.evaluate(
         """([x, num, eta]) => Array.from(
             diffusion.sample(digits.denoiser(), Float64Array.from(x), num, eta, () => 0.5), (f) => Array.from(f.x))""",

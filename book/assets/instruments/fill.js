@@ -12,7 +12,7 @@ export const HALVES = {
 };
 
 export async function mount(root, { load }) {
-  const ask = await thread("digit_worker.js", await load("ddpm-mnist-joint"));
+  const ask = await thread("digit_worker.js", await load("ddpm-mnist-long"));
   const parts = Object.fromEntries(["pad", "board", "results"].map((name) => [name, make("div", { class: `fill-${name}` })]));
   root.append(make("div", { class: "instrument-fill" }, ...Object.values(parts)));
   const wish = { repeats: 1, seed: 1 }, hidden = new Uint8Array(SIDE * SIDE);

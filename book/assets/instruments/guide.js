@@ -6,7 +6,7 @@ import { thread } from "./thread.js";
 const SECONDS = 3; // for a whole film
 
 export async function mount(root, { load }) {
-  const ask = await thread("digit_worker.js", await load("ddpm-mnist-joint"));
+  const ask = await thread("digit_worker.js", await load("ddpm-mnist-long"));
   const wish = { film: "guided", label: 4, scale: 3, seed: 7, num: 12 };
   let film = [], at = 0, follows = true; // while the film is made, the newest frame is shown
 
