@@ -104,15 +104,14 @@ for axes, image, text in zip(panels, scenes.images, texts, strict=True):
 fig
 
 # %% [markdown]
-# **Why hold combinations out?** A model that has seen a blue house at dusk may recall it; one that has not must *compose* it. So six combinations never occur in training, while each of their values does:
+# **Why hold combinations out?** A model that has seen a blue house at dusk may recall it; one that has not must *compose* it. So six pairs and triples of values never occur together in training:
 
 # %% tags=["numbers", "nbval-check-output"]
 every = torch.cartesian_prod(*(torch.arange(len(values)) for values in ATTRIBUTES.values()))
 kept_away = is_held_out(every).sum().item()
-print(f"{len(every)} combinations of attributes, of which {kept_away} hold one of:")
-for rule in HELD_OUT:
-    print("  " + ", ".join(f"{name} {value}" for name, value in rule.items()))
-print(f"{len(VOCABULARY)} words, sentences of at most {tokens(['a']).shape[1]}")
+print(
+    f"{len(every)} combinations of attributes, {kept_away} of them held out; {len(VOCABULARY)} words"
+)
 
 # %% [markdown]
 # (sec-small-image)=
@@ -250,7 +249,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although nobody said which pixels a word is about: the squared error alone has taught it. In large models such maps outline objects, too {cite:p}`tang2023`.
+# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although only the squared error taught it. In large models such maps outline objects, too {cite:p}`tang2023`.
 
 
 # %% tags=["serves"]
@@ -322,8 +321,8 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 #
 # | part | what it does | chapters |
 # |---|---|---|
-# | first stage | a VAE trained by its ELBO, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
-# | noise | adds noise to the maps; nothing to learn | {doc}`9 <09_diffusion_elbo>` |
+# | first stage | a VAE, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
+# | noise | nothing to learn | {doc}`9 <09_diffusion_elbo>` |
 # | transformer | predicts the noise; squared error | {doc}`10 <10_ddpm_training>` |
 # | sampler | from noise to maps in twenty steps | {doc}`11 <11_ddpm_sampling>` |
 # | guidance | a difference of two scores, exaggerated | {doc}`12 <12_score>`, {doc}`13 <13_diffusion_priors>` |
@@ -494,7 +493,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed, and guidance helps. The sixth mostly fails. A likely reason: a color or a tree is drawn where it stands by what its own word says, whatever the other words are. But how bright a wall is, and where its shadow falls, depends on turn, side and height of the sun *together*; no word tells it by itself. That a model composes some things does not mean that it composes all ({numref}`fig-held-out`).
+# Five of the six are composed, and guidance helps. The sixth mostly fails. A likely reason: a color or a tree needs its own word only. But how bright a wall is, and where its shadow falls, depends on turn, side and height of the sun *together* ({numref}`fig-held-out`). A model that composes some things need not compose all.
 #
 # *Sources: B03, F08.*
 
@@ -535,7 +534,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
     print(f"{name:12}  {shown[0]:>11}  {shown[1]:>11}  {shown[2]:>10}  {shown[3]:>11}")
 
 # %% [markdown]
-# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Pixels obey less, and are noisier than renderings; maps are a little too smooth. What the first stage leaves out is fine detail, which no sentence is about.
+# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Trained on pixels, it obeys less and draws noise; on maps, images are a little too smooth.
 #
 # :::{depth-start} at equal cost the first stage gains obedience and nearness, and loses some sharpness
 # :::
@@ -556,7 +555,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. How would one notice? Of copies, each is nearer to a training scene than to any of *as many other scenes* that were not in training. If nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Percentage of images nearer to a training scene than to any of as many others (pixels; 50: no copies, 100: copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
@@ -576,7 +575,7 @@ _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
 # %% [markdown]
-# {numref}`fig-nearest` shows both ends of it.
+# The two ends of it:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, colors and numbers of things agree, places and shadows do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
@@ -585,7 +584,7 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found, although training is long enough to copy 100. And what is drawn obeys better than any copy could: of a held-out combination the best scene among 60,000 has
+# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found ({numref}`fig-nearest`), although training is long enough to copy 100. And the images obey better than copies could: of a held-out combination the best of 60,000 scenes has
 
 # %% tags=["numbers", "nbval-check-output"]
 best = copies.value("60000 scenes", "best scene, held out")
