@@ -158,7 +158,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes would have no noise; noise makes neighbors decode alike, so small errors of the diffusion do no harm. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes would have no noise; noise makes neighbors decode alike, so small errors of the diffusion do no harm. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -451,7 +451,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most: the network {ref}`covers too much <sec-classifier-free>`. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -519,7 +519,6 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): as many attributes are right as in renderings of *other* sentences.
-# - **Without guidance** it obeys what it has seen, and less what was held out.
 # - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. Without small words ("a", "the", "with") but in order, color is safe.
 #
 # **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
@@ -638,10 +637,16 @@ for sentence, shows, condition, measure in kinds:
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models fail at negation, too {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` does it without language, with the unwanted in the place of the empty sentence.
-# - **Counting.** Two and two are two, and one and two are never three. "One", "two" and "three" are words for three kinds of image; nothing adds. Large models are tested on it, too {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing. A system that cuts words into pieces draws *something*.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models fail at negation, too {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" is the name of a kind of image; nothing adds. Large models are tested on it, too {cite:p}`ghosh2023`.
+# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing.
 # - **Silence.** "Two trees" should leave the rest as it is in the data, and does not: hardly a house is red. Likely because sentences that leave out seven attributes {ref}`hardly occur <ex-short-sentences>` in training; guidance exaggerates it.
+#
+# :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
+# :::
+# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.6 ± 0.2 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
+#
+# A negative prompt, in 30 images:
 
 
 # %% tags=["numbers"]
@@ -669,10 +674,6 @@ with torch.no_grad():
     print(f'"a house, by day", with a negative prompt: {purple(negative)} are purple')
 
 # %% [markdown]
-# :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
-# :::
-# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.6 ± 0.2 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
-#
 # :::{depth-end}
 # :::
 #
@@ -693,7 +694,7 @@ with torch.no_grad():
 #
 # - **Language models read.** Ours learned its words from captions alone, T5 and CLIP have read far more; enlarging T5 helped Imagen more than enlarging the U-Net.
 # - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
-# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly on long captions that another model wrote; Stable Diffusion 3 on half such.
+# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly on captions that another model wrote, Stable Diffusion 3 on half such.
 # - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
 #
 # The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
