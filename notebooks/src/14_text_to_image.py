@@ -89,7 +89,7 @@ plots.image_rows({fill(s, 19): draw(s) for s in sentences}, tile=0.75)
 # (sec-landscapes)=
 # ## Scenes of which everything is known
 #
-# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. Angles, places and shades vary besides. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
+# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. The rest is random. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
 _ = torch.manual_seed(3)
@@ -117,7 +117,7 @@ print(
 # (sec-small-image)=
 # ## A first stage makes the image small
 #
-# **Why not draw pixels?** Sampling calls the network at every step, and its work grows with the number of patches (that of attention with the square). So a *first stage*, a VAE as in {doc}`chapter 6 <06_vae_training>`, encodes an image of $32 \times 32$ pixels as a code $z$, four maps of $8 \times 8$ numbers, and the diffusion model draws such maps ({ref}`chapter 13 <sec-latent-diffusion>`).
+# **Why not draw pixels?** Sampling calls the network at every step, and its work grows with the number of patches. So a *first stage*, a VAE as in {doc}`chapter 6 <06_vae_training>`, encodes an image of $32 \times 32$ pixels as a code $z$, four maps of $8 \times 8$ numbers, and the diffusion model draws such maps ({ref}`chapter 13 <sec-latent-diffusion>`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six small images. Renderings; two gray maps of eight by eight in which houses and horizon can be made out; and the decoded images, which look like the renderings with slightly softer edges."}, "figure": {"caption": "Renderings that were not in training, two of their four maps, and what is decoded.", "name": "fig-first-stage"}}
 _ = torch.manual_seed(0)
@@ -267,7 +267,7 @@ def attention_to_words(x_t, t, label):
     return torch.stack(weights).mean(0)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of seven panels: a landscape with a blue house and a red one behind, and then the same darkened by attention. Under blue the blue house is bright, under red the red house behind it, under trees the sides; under day the sky is a little brighter than the ground."}, "figure": {"caption": "Attention to single words, at $t = 800$, where the image is nearly lost in noise: means over 20 draws of the noise.", "name": "fig-attention-words"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of seven panels: a landscape with a blue house and a red one behind, and then the same darkened by attention. Under blue the blue house is bright, under red the red house behind it, under trees the sides; under day the sky is a little brighter than the ground."}, "figure": {"caption": "Attention to single words, at $t = 800$: means over 20 draws of the noise.", "name": "fig-attention-words"}}
 sentence = (
     "a large blue house with a red cottage behind, two trees, the sun high on the left, by day"
 )
@@ -421,7 +421,7 @@ wish = "a small red house at dusk, two trees, the sun high on the left"
 plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
 
 # %% [markdown]
-# The table has the percentage of attributes that are as asked for, with standard errors over three seeds of noise and words, and how far the images are from renderings of the same attributes: the Fréchet distance {eq}`def-frechet`, in the reader's features.
+# In percent, the attributes that are as asked for, with standard errors over three seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features.
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 found, _ = load_record("text-scenes-sentences")
@@ -556,7 +556,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 #
 # A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Percentage of images nearer to a training scene than to any of as many others (pixels; 50: no copies, 100: copies), with standard errors.", "name": "fig-copies"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
 curves = {
     "drawn for their sentences": (", their sentences", "nearer, pixels"),
@@ -685,7 +685,6 @@ with torch.no_grad():
 #
 # | system | first stage | what reads the sentence | what denoises |
 # |---|---|---|---|
-# | ours | VAE, 12 times fewer numbers | 2 layers, trained along | transformer, 2 million parameters |
 # | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, an eighth of the side | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
 # | DALL-E 2 {cite:p}`ramesh2022` | none: two models enlarge the image | CLIP; a diffusion model maps text to an image's embedding | U-Net |
 # | Imagen {cite:p}`saharia2022` | none: enlarges, too | T5 {cite:p}`raffel2020`, trained on text alone, frozen | U-Net with cross-attention |
