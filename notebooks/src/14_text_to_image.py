@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a model that is small enough to look into. All rows start from the same six noise images.
+# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a small model; all rows start from the same six noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -421,7 +421,7 @@ wish = "a small red house at dusk, two trees, the sun high on the left"
 plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
 
 # %% [markdown]
-# In percent, the attributes that are as asked for, with standard errors over three seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features.
+# In percent, the attributes that are as asked for, with standard errors over seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features.
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 found, _ = load_record("text-scenes-sentences")
@@ -631,7 +631,7 @@ kinds = (
     ("a red blue house", "a red house", "a b house", "first"),
     ("two trees", "a red house", "two trees", "color red"),
 )
-print("sentence (in all colors)    shows                   %")
+print("sentence (in all colors)    shows                 percent")
 for sentence, shows, condition, measure in kinds:
     value = odd_ones.value(condition, measure)
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
