@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a model of this kind that is small enough to look into. All rows start from the same six noise images.
+# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a small model; all rows start from the same six noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -83,13 +83,13 @@ plots.image_rows({fill(s, 19): draw(s) for s in sentences}, tile=0.75)
 # A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. Everything else is in the book already: a VAE makes the image small, a diffusion model is trained on its codes with a squared error, and guidance exaggerates what the sentence changes.
 # :::
 #
-# What is sought is a distribution, $p(x \mid y)$: of the images $x$ that a sentence $y$ describes, there are many.
+# What is sought is a distribution, $p(x \mid y)$: a sentence $y$ describes many images $x$.
 
 # %% [markdown]
 # (sec-landscapes)=
 # ## Scenes of which everything is known
 #
-# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if there is one, the number of trees, side and height of the sun, day or dusk. Angles, places and shades vary besides. A small grammar says what is seen, in words that vary, too; and it may leave things out ({numref}`fig-scenes-and-sentences`).
+# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. The rest is random. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
 _ = torch.manual_seed(3)
@@ -104,21 +104,20 @@ for axes, image, text in zip(panels, scenes.images, texts, strict=True):
 fig
 
 # %% [markdown]
-# **Why hold combinations out?** A model that has seen a blue house at dusk may recall it; one that has not must *compose* it. So six combinations never occur in training, while each of their values does:
+# **Why hold combinations out?** A model that has seen a blue house at dusk may recall it; one that has not must *compose* it. So six pairs and triples of values never occur together in training:
 
 # %% tags=["numbers", "nbval-check-output"]
 every = torch.cartesian_prod(*(torch.arange(len(values)) for values in ATTRIBUTES.values()))
 kept_away = is_held_out(every).sum().item()
-print(f"{len(every)} combinations of attributes, of which {kept_away} hold one of:")
-for rule in HELD_OUT:
-    print("  " + ", ".join(f"{name} {value}" for name, value in rule.items()))
-print(f"{len(VOCABULARY)} words, sentences of at most {tokens(['a']).shape[1]}")
+print(
+    f"{len(every)} combinations of attributes, {kept_away} of them held out; {len(VOCABULARY)} words"
+)
 
 # %% [markdown]
 # (sec-small-image)=
 # ## A first stage makes the image small
 #
-# **Why not draw pixels?** Sampling calls the network at every step, and its work grows with the number of patches (that of attention with the square). So a *first stage*, a VAE as in {doc}`chapter 6 <06_vae_training>`, encodes an image of $32 \times 32$ pixels as a code $z$, four maps of $8 \times 8$ numbers, and the diffusion model draws such maps ({ref}`chapter 13 <sec-latent-diffusion>`).
+# **Why not draw pixels?** Sampling calls the network at every step, and its work grows with the number of patches. So a *first stage*, a VAE as in {doc}`chapter 6 <06_vae_training>`, encodes an image of $32 \times 32$ pixels as a code $z$, four maps of $8 \times 8$ numbers, and the diffusion model draws such maps ({ref}`chapter 13 <sec-latent-diffusion>`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six small images. Renderings; two gray maps of eight by eight in which houses and horizon can be made out; and the decoded images, which look like the renderings with slightly softer edges."}, "figure": {"caption": "Renderings that were not in training, two of their four maps, and what is decoded.", "name": "fig-first-stage"}}
 _ = torch.manual_seed(0)
@@ -139,7 +138,7 @@ plots.image_rows({name: x[:6] for name, x in rows.items()}, tile=0.75)
 
 
 # %% [markdown]
-# {numref}`fig-first-stage` shows little of what is lost. What is gained is work:
+# Little is lost, and much work is saved:
 
 
 # %% tags=["numbers"]
@@ -159,7 +158,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes could be as precise, and as far apart, as the encoder likes; the noise in them makes neighbors decode alike, so small errors of the diffusion do no harm. The scale of the codes is set by normalizing them to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes would have no noise; noise makes neighbors decode alike, so small errors of the diffusion do no harm. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -167,11 +166,11 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words in pieces; the pieces are called *tokens*.)
+# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
 #
-# **Why a list of vectors, and not one label?** There are thousands of combinations, and a label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say as much or as little as it likes.
+# **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say much or little.
 #
-# **Why does order count?** "A red house with a green cottage behind" and the same with the colors exchanged have the same words. Attention, by which they will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
+# **Why does order count?** Attention, by which words will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six landscapes. In the first all houses in front are yellow with a purple house behind, in the second all are purple with a yellow one behind."}, "figure": {"caption": "The same words in another order, the same noise.", "name": "fig-word-order"}}
 order = (
@@ -196,7 +195,7 @@ for name, other in pairs.items():
     print(f"{name:34}  {F.cosine_similarity(in_front, other, 0):6.2f}")
 
 # %% [markdown]
-# Two houses in front share most of their purple; that of a house behind points elsewhere.
+# That of a house behind points elsewhere.
 
 # %% [markdown]
 # (sec-cross-attention)=
@@ -208,7 +207,7 @@ for name, other in pairs.items():
 # \sum_{j} a_{ij}\, v_j , \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (eq-cross-attention)
 #
-# where $c$ is the number of components of a query. The weights $a_{ij}$ of a patch are positive and add up to 1. The sum does not know an order: for every permutation $\pi$ of the words,
+# where $c$ is the number of components of a query. The sum does not know an order: for every permutation $\pi$ of the words,
 #
 # $$
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
@@ -250,7 +249,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although nobody said which pixels a word is about: the squared error alone has taught it. In large models such maps outline objects, too {cite:p}`tang2023`.
+# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although only the squared error taught it. In large models such maps outline objects, too {cite:p}`tang2023`.
 
 
 # %% tags=["serves"]
@@ -268,7 +267,7 @@ def attention_to_words(x_t, t, label):
     return torch.stack(weights).mean(0)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of seven panels: a landscape with a blue house and a red one behind, and then the same darkened by attention. Under blue the blue house is bright, under red the red house behind it, under trees the sides; under day the sky is a little brighter than the ground."}, "figure": {"caption": "Attention to single words, at $t = 800$, where the image is nearly lost in noise: means over 20 draws of the noise.", "name": "fig-attention-words"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of seven panels: a landscape with a blue house and a red one behind, and then the same darkened by attention. Under blue the blue house is bright, under red the red house behind it, under trees the sides; under day the sky is a little brighter than the ground."}, "figure": {"caption": "Attention to single words, at $t = 800$: means over 20 draws of the noise.", "name": "fig-attention-words"}}
 sentence = (
     "a large blue house with a red cottage behind, two trees, the sun high on the left, by day"
 )
@@ -298,7 +297,7 @@ plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
 # (sec-text-training)=
 # ## Training: the loss of chapter 10
 #
-# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So nothing about the loss changes; the sentence is one more input:
+# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So the loss stays; the sentence is one more input:
 
 # %% tags=["shown", "nbval-check-output"]
 show(text_loss, docstring=False)
@@ -322,8 +321,8 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 #
 # | part | what it does | chapters |
 # |---|---|---|
-# | first stage | a VAE trained by its ELBO, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
-# | noise | adds noise to the maps; nothing to learn | {doc}`9 <09_diffusion_elbo>` |
+# | first stage | a VAE, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
+# | noise | nothing to learn | {doc}`9 <09_diffusion_elbo>` |
 # | transformer | predicts the noise; squared error | {doc}`10 <10_ddpm_training>` |
 # | sampler | from noise to maps in twenty steps | {doc}`11 <11_ddpm_sampling>` |
 # | guidance | a difference of two scores, exaggerated | {doc}`12 <12_score>`, {doc}`13 <13_diffusion_priors>` |
@@ -415,14 +414,14 @@ assert gain.mean() > 10 and loss.mean() < -100
 # (sec-obedience)=
 # ## Does it obey, and what does guidance do?
 #
-# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of the record below without an error; the last row of the table has the same after a way through the first stage, the ceiling for what is drawn.
+# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of these tests without an error; the last row of the table has them after the first stage, the ceiling for what is drawn.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
 wish = "a small red house at dusk, two trees, the sun high on the left"
 plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
 
 # %% [markdown]
-# The table has the percentage of attributes that are as asked for, with standard errors over three seeds of noise and words, and how far the images are from renderings of the same attributes: the Fréchet distance {eq}`def-frechet`, in the reader's features.
+# In percent, the attributes that are as asked for, with standard errors over seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features.
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 found, _ = load_record("text-scenes-sentences")
@@ -452,7 +451,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most. A network trained to leave no example out {ref}`covers too much <sec-classifier-free>`, and where it never had an example, it hedges. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance; those held out gain most: the network {ref}`covers too much <sec-classifier-free>`. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -494,7 +493,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed, and guidance helps. The sixth mostly fails. A likely reason: a color or a tree is drawn where it stands by what its own word says, whatever the other words are. But how bright a wall is, and where its shadow falls, depends on turn, side and height of the sun *together*; no word tells it by itself. That a model composes some things does not mean that it composes all ({numref}`fig-held-out`).
+# Five of the six are composed, and guidance helps. The sixth mostly fails. A likely reason: a color or a tree needs its own word only. But how bright a wall is, and where its shadow falls, depends on turn, side and height of the sun *together* ({numref}`fig-held-out`). A model that composes some things need not compose all.
 #
 # *Sources: B03, F08.*
 
@@ -502,7 +501,7 @@ plots.image_rows(rows, tile=0.75)
 # (sec-leave-one-out)=
 # ## Leave one part out
 #
-# What does each part contribute? Take it away, and let the reader judge again, for sentences that tell all eight attributes:
+# The reader judges what is drawn without it, for sentences that tell all eight attributes:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 left_out = {
@@ -520,7 +519,6 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): as many attributes are right as in renderings of *other* sentences.
-# - **Without guidance** it obeys what it has seen, and less what was held out.
 # - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. Without small words ("a", "the", "with") but in order, color is safe.
 #
 # **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
@@ -535,7 +533,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
     print(f"{name:12}  {shown[0]:>11}  {shown[1]:>11}  {shown[2]:>10}  {shown[3]:>11}")
 
 # %% [markdown]
-# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Pixels obey less, and are noisier than renderings; maps are a little too smooth. The first stage leaves out fine detail, and what remains to be learned is what the sentence is about.
+# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Trained on pixels, it obeys less and draws noise; on maps, images are a little too smooth.
 #
 # :::{depth-start} at equal cost the first stage gains obedience and nearness, and loses some sharpness
 # :::
@@ -556,9 +554,9 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. How would one notice? Of copies, each is nearer to a training scene than to any of *as many other scenes* that were not in training. If nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Percentage of images nearer to a training scene than to any of as many others (pixels; 50: no copies, 100: copies), with standard errors.", "name": "fig-copies"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
 curves = {
     "drawn for their sentences": (", their sentences", "nearer, pixels"),
@@ -576,7 +574,7 @@ _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
 # %% [markdown]
-# {numref}`fig-nearest` shows both ends of it.
+# The two ends of it:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, colors and numbers of things agree, places and shadows do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
@@ -585,7 +583,7 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found, although training is long enough to copy 100. And what is drawn obeys better than any copy could: of a held-out combination the best scene among 60,000 has
+# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found ({numref}`fig-nearest`), although training is long enough to copy 100. And the images obey better than copies could: of a held-out combination the best of 60,000 scenes has
 
 # %% tags=["numbers", "nbval-check-output"]
 best = copies.value("60000 scenes", "best scene, held out")
@@ -608,7 +606,7 @@ print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][sec
 # (sec-text-fails)=
 # ## What goes wrong
 #
-# The words are known, the sentences are not of the kind seen in training ({numref}`fig-text-failures`).
+# In {numref}`fig-text-failures` the words are known, the sentences are unlike those in training.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: one or two houses."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
@@ -633,16 +631,22 @@ kinds = (
     ("a red blue house", "a red house", "a b house", "first"),
     ("two trees", "a red house", "two trees", "color red"),
 )
-print("sentence (in all colors)    shows                   percent")
+print("sentence (in all colors)    shows                 percent")
 for sentence, shows, condition, measure in kinds:
     value = odd_ones.value(condition, measure)
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Large models fail at negation, too: captions rarely say what is absent {cite:p}`alhamoud2025`. A *negative prompt* does it without language, by {ref}`putting the unwanted <ex-negative>` in the place of the empty sentence.
-# - **Counting.** Two and two are two, and one and two are never three. "One", "two" and "three" are words for three kinds of image; nothing adds. Counts and colors of several objects are the hard items of tests for large models {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing. A system that cuts words into pieces draws *something*.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models fail at negation, too {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" is the name of a kind of image; nothing adds. Large models are tested on it, too {cite:p}`ghosh2023`.
+# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing.
 # - **Silence.** "Two trees" should leave the rest as it is in the data, and does not: hardly a house is red. Likely because sentences that leave out seven attributes {ref}`hardly occur <ex-short-sentences>` in training; guidance exaggerates it.
+#
+# :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
+# :::
+# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.6 ± 0.2 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
+#
+# A negative prompt, in 30 images:
 
 
 # %% tags=["numbers"]
@@ -670,10 +674,6 @@ with torch.no_grad():
     print(f'"a house, by day", with a negative prompt: {purple(negative)} are purple')
 
 # %% [markdown]
-# :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
-# :::
-# "No red house", in all six colors, draws a house of that color in 99.2 ± 0.2 % of the images, and no trees in 100.0 ± 0.0 %. "A red house, no blue house behind" has the blue house in 95.6 ± 0.6 %, and "without a blue house behind" in 99.6 ± 0.2 %; without a word about it, 3.5 ± 0.8 % have one. "Two trees, two trees" are two in 91.7 ± 1.4 % of the images and three in 6.9 ± 1.0 %; "one tree, one tree" is one in 91.5 ± 2.3 % and two in 1.0 ± 0.4 %; "one tree, two trees" are three in 0.0 ± 0.0 %. "No trees, three trees" is one tree in 72.9 ± 1.2 %, two in 26.0 ± 0.8 %, and none or three hardly ever. "A red blue house" has the first color in 60.0 ± 0.7 %, the second in 37.9 ± 0.6 %; a second house of that color stands behind in 21.5 ± 1.4 %. "By day, at dusk" is dusk in 0.4 ± 0.2 %, and "at dusk, by day" in 0.4 ± 0.2 %. "Two trees" alone draws a red house in 1.2 ± 0.4 % and a white one in 22.1 ± 1.6 %; without guidance 6.2 ± 0.6 and 21.5 ± 0.9 %. With a random vector in place of the color's word, all other attributes are right in 93.3 ± 0.8 % of the images; with the word 94.6 ± 0.9 %, without it 94.4 ± 1.3 % ({ref}`experiment <exp-odd-sentences>`).
-#
 # :::{depth-end}
 # :::
 #
@@ -685,16 +685,15 @@ with torch.no_grad():
 #
 # | system | first stage | what reads the sentence | what denoises |
 # |---|---|---|---|
-# | ours | VAE, 12 times fewer numbers | 2 layers, trained along | transformer, 2 million parameters |
-# | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, 8 times smaller sides | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
-# | DALL-E 2 {cite:p}`ramesh2022` | none: two diffusion models enlarge the image | CLIP; a diffusion model turns text into the embedding of an image | U-Net |
+# | Stable Diffusion {cite:p}`rombach2022` | VAE with little KL, an eighth of the side | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
+# | DALL-E 2 {cite:p}`ramesh2022` | none: two models enlarge the image | CLIP; a diffusion model maps text to an image's embedding | U-Net |
 # | Imagen {cite:p}`saharia2022` | none: enlarges, too | T5 {cite:p}`raffel2020`, trained on text alone, frozen | U-Net with cross-attention |
 # | Stable Diffusion 3 {cite:p}`esser2024` | VAE with 16 maps | two CLIPs and T5 | transformer, up to 8 billion; words and patches in one attention; rectified flow |
 # | FLUX.1 {cite:p}`flux2024` | VAE | CLIP and T5 | the same kind, 12 billion; guidance distilled |
 #
 # - **Language models read.** Ours learned its words from captions alone, T5 and CLIP have read far more; enlarging T5 helped Imagen more than enlarging the U-Net.
-# - **Words and patches in one attention.** In ours, words do not see the image. In Stable Diffusion 3 each attends to both, so words change along the way. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
-# - **Better captions.** What no caption says cannot be learned. DALL-E 3 {cite:p}`betker2023` was trained mostly on long captions that another model wrote; Stable Diffusion 3 on half such.
+# - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
+# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly on captions that another model wrote, Stable Diffusion 3 on half such.
 # - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
 #
 # The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
