@@ -121,6 +121,30 @@ def instruments(folder: Path, *weights: str) -> Iterator[str]:
         yield base
 
 
+@contextlib.contextmanager
+def evaluating(
+    context: Any, address: str, script: str, argument: Any = None
+) -> Iterator[Callable[..., Any]]:
+    """Gives `evaluate(code, argument)` of a page at this address, where a script has run with an argument."""
+    with contextlib.closing(context.new_page()) as page:
+        page.goto(address)
+        page.evaluate(script, argument)
+        yield page.evaluate
+
+
+@contextlib.contextmanager
+def calling(context: Any, modules: str) -> Iterator[Callable[..., Any]]:
+    """Gives `call(module, function, argument)`: what a JavaScript function of all exports of a module makes of it."""
+    code = "async ([url, argument]) => ({})(await import(url), argument)"
+    with contextlib.closing(context.new_page()) as page:
+        page.goto(f"{modules}instruments.css")  # any address where modules may be imported
+
+        def call(module: str, function: str, argument: Any = None) -> Any:
+            return page.evaluate(code.replace("{}", function), [f"{modules}{module}.js", argument])
+
+        yield call
+
+
 # ------------------------------------------------------------------------------------------------ the pages
 
 

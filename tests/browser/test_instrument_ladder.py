@@ -44,18 +44,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
     """`call(function, argument)`: what a function of the ladder's modules, its model and an argument makes of them."""
-    page = context.new_page()
-    page.goto(place)
-    page.evaluate(
-        f"""async (url) => {{
-            {READY}
-            window.m = {{ ...await import(`${{url}}ladder_model.js`), ...await import(`${{url}}ladder.js`) }};
-            window.ladder = m.ladderModel(await load('hvae-mnist'));
-        }}""",
-        place,
-    )
-    yield page.evaluate
-    page.close()
+    script = f"""async (url) => {{
+        {READY}
+        window.m = {{ ...await import(`${{url}}ladder_model.js`), ...await import(`${{url}}ladder.js`) }};
+        window.ladder = m.ladderModel(await load('hvae-mnist'));
+    }}"""
+    with harness.evaluating(context, place, script, place) as call:
+        yield call
 
 
 @pytest.fixture

@@ -55,20 +55,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
     """`call(function, argument)`: what a function of the modules `m` and the `model` makes of an argument."""
-    page = context.new_page()
-    page.goto(place)
-    page.evaluate(
-        """async (files) => {
-            window.m = {};
-            for (const name of ["kit", "sentence_words", "sentence_model", "sentences_drawing", "sentences"])
-                Object.assign(m, await import(`./${name}.js`));
-            const load = async (name) => m.parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
-            window.model = m.sentenceModel(...await Promise.all(files.map(load)));
-        }""",
-        FILES,
-    )
-    yield page.evaluate
-    page.close()
+    script = """async (files) => {
+        window.m = {};
+        for (const name of ["kit", "sentence_words", "sentence_model", "sentences_drawing", "sentences"])
+            Object.assign(m, await import(`./${name}.js`));
+        const load = async (name) => m.parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
+        window.model = m.sentenceModel(...await Promise.all(files.map(load)));
+    }"""
+    with harness.evaluating(context, place, script, FILES) as call:
+        yield call
 
 
 def close(found: Any, wanted: Tensor) -> None:

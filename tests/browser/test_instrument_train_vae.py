@@ -33,16 +33,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
-    """`call(module, function, argument)`: what a JavaScript function of all exports of a module makes of it."""
-    page = context.new_page()
-    page.goto(place)
-
-    def run(module: str, function: str, argument: Any = None) -> Any:
-        code = f"async ([url, argument]) => ({function})(await import(url), argument)"
-        return page.evaluate(code, [f"{place}{module}.js", argument])
-
-    yield run
-    page.close()
+    """As of `harness.calling`."""
+    with harness.calling(context, place) as call:
+        yield call
 
 
 @pytest.fixture

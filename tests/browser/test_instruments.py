@@ -66,16 +66,9 @@ def wait_until(figure: Any, state: str) -> None:
 
 @pytest.fixture(scope="module")
 def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
-    """`call(module, function, argument)`: what a JavaScript function of all exports of a module makes of it."""
-    page = context.new_page()
-    page.goto(f"{base}{folder()}instruments.css")  # any address where modules may be imported
-
-    def run(module: str, function: str, argument: Any = None) -> Any:
-        code = f"async ([url, argument]) => ({function})(await import(url), argument)"
-        return page.evaluate(code, [f"{base}{folder()}{module}.js", argument])
-
-    yield run
-    page.close()
+    """As of `harness.calling`."""
+    with harness.calling(context, f"{base}{folder()}") as call:
+        yield call
 
 
 def close(found: Any, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
