@@ -28,6 +28,7 @@ class Autoencoder(nn.Module):
         decoder: nn.Module,
         x_shape: tuple[int, ...] | None = None,
     ) -> None:
+        checks.function(encoder=encoder, decoder=decoder)
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.x_shape = x_shape  # of one example; None: any
@@ -81,7 +82,8 @@ def contractive_loss(
 
     Source: Rifai et al. 2011, eq. 3. Book: chapter 1, eq. (def-contractive-loss).
     """
-    checks.data(model, x)
+    checks.not_negative(weight=weight)
+    checks.data(model, x, Autoencoder)
     x = x.detach().requires_grad_()
     z = model.encode(x)
     (row,) = torch.autograd.grad(z, x, torch.randn_like(z), create_graph=True)
@@ -100,7 +102,6 @@ def robust_loss(
 
     Source: Madry et al. 2018, eq. 2.1. Book: chapter 1, eq. (def-robust-loss).
     """
-    checks.at_least(0, num_steps=num_steps)
     return squared_error(model(x + worst_perturbation(model, x, radius, num_steps)), x)
 
 
@@ -113,12 +114,11 @@ def worst_perturbation(
     gradient, then back to the sphere. Its error is a lower bound of the worst one.
 
     Raises:
-        ValueError: if `radius` is not positive.
+        ValueError: if `radius` is not positive, or `num_steps` negative.
 
     Book: chapter 1.
     """
-    checks.positive(radius=radius)
-    checks.data(model, x)
+    _check_attack(model, x, radius, num_steps)
     delta = radius * _unit(torch.randn_like(x))
     for _ in range(num_steps):
         delta.requires_grad_()
@@ -128,13 +128,18 @@ def worst_perturbation(
     return delta
 
 
+def _check_attack(model: nn.Module, x: Tensor, radius: float, num_steps: int) -> None:
+    checks.positive(radius=radius)
+    checks.at_least(0, num_steps=num_steps)
+    checks.data(model, x)
+
+
 def jacobian_norm(model: Autoencoder, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch"]:
     """Squared Frobenius norm of the encoder's Jacobian dg/dx for each example, exact.
 
     Raises TypeError if the model is no `Autoencoder`: what others encode is no code. Book: chapter 1.
     """
-    checks.instance(Autoencoder, model=model)
-    checks.data(model, x)
+    checks.data(model, x, Autoencoder)
     of_one = torch.func.jacrev(lambda one: model.encode(one[None])[0])
     jacobian = torch.func.vmap(of_one)(x)
     return jacobian.flatten(1).square().sum(1)
@@ -152,8 +157,7 @@ def squared_error(
     Book: chapter 1.
     """
     checks.floating(x=x, x_hat=x_hat)
-    if x.dim() < 2:
-        raise ValueError(f"x must have shape (batch, ...); {tuple(x.shape)} was given")
+    checks.examples(2, x=x)
     checks.shape(tuple(x.shape), x_hat=x_hat)
     return (x - x_hat).square().flatten(1).sum(1)
 
@@ -167,6 +171,8 @@ def mlp_autoencoder(
 
     Book: chapter 1.
     """
+    checks.at_least(1, latent_dim=latent_dim, hidden=hidden)
+    checks.sizes(3, image_shape=image_shape)
     dim = math.prod(image_shape)
     encoder, decoder = mlp([dim, hidden, latent_dim]), mlp([latent_dim, hidden, dim])
     return Autoencoder(
@@ -185,6 +191,7 @@ def conv_autoencoder(
 
     Book: chapter 1.
     """
+    checks.at_least(1, latent_dim=latent_dim)
     encoder = conv_encoder(latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
     return Autoencoder(encoder, nn.Sequential(decoder, nn.Sigmoid()), image_shape)

@@ -38,7 +38,9 @@ class Message:
     """
 
     def __init__(self, state: int = 0) -> None:
-        checks.at_least(0, state=state)
+        checks.instance(int, state=state)
+        if state < 0:
+            raise ValueError(f"state must be at least 0; {state} was given")
         self.state = state
 
     def push(self, starts: Sequence[int], value: int) -> None:
@@ -68,6 +70,7 @@ def encode(message: Message, model: LatentChain, x: Float[Tensor, "*x_shape"]) -
 
     Source: Townsend et al. 2019, section 2.3. Book: chapter 3, (eq-bits-back).
     """
+    _check(message, model, x)
     z = _pop(message, _gaussian(model, x))
     _push(message, _bernoulli(model, z), x.flatten().long())
     _push(message, _uniform(len(z)), z)
@@ -78,6 +81,7 @@ def decode(message: Message, model: LatentChain) -> Float[Tensor, "*x_shape"]:
 
     Book: chapter 3, (eq-bits-back).
     """
+    _check(message, model)
     z = _pop(message, _uniform(model.origin.numel()))
     x = _pop(message, _bernoulli(model, z)).to(model.origin)
     if model.x_shape is not None:
@@ -102,14 +106,9 @@ def compress(
 
     Book: chapter 3.
     """
-    checks.instance(LatentChain, model=model)
-    checks.data(model, x)
+    checks.data(model, x, LatentChain)
     checks.at_least(1, num_bits=num_bits)
     num_bits, seed = int(num_bits), checks.seed(seed)
-    if model.num_latents != 1:
-        raise ValueError(f"model must have one latent; num_latents is {model.num_latents}")
-    if not ((x == 0) | (x == 1)).all():
-        raise ValueError("x must be 0 or 1 everywhere; another value was given")
     message = Message((1 << num_bits) + random.Random(seed).getrandbits(num_bits))
     for one in x:
         encode(message, model, one)
@@ -132,6 +131,18 @@ def decompress(model: LatentChain, file: bytes, num: int) -> Float[Tensor, "num 
 
 
 # ------------------------------------------------------------------------------------------------ in slots
+
+
+def _check(message: Message, model: LatentChain, *x: Tensor) -> None:
+    checks.instance(Message, message=message)
+    checks.instance(LatentChain, model=model)
+    if model.num_latents != 1:
+        raise ValueError(f"model must have one latent; num_latents is {model.num_latents}")
+    for one in x:
+        checks.floating(x=one)
+        if not ((one == 0) | (one == 1)).all():
+            raise ValueError("x must be 0 or 1 everywhere; another value was given")
+
 
 Slots = Int[
     Tensor, "symbols values"
@@ -175,4 +186,5 @@ def _bernoulli(model: LatentChain, z: Int[Tensor, "latents"]) -> Slots:
     middle = ndtri((z.double() + 0.5) / (1 << LEVELS)).to(model.origin)
     with torch.no_grad():
         one = model.likelihood(middle.view(1, *model.origin.shape)).mean.flatten().double()
+    checks.within(0, 1, **{"the mean of p(x|z)": one})
     return _slots(torch.stack([torch.zeros_like(one), 1 - one, torch.ones_like(one)], 1))

@@ -18,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 
 def at_least(low: int, /, **arguments: object) -> None:
-    """Each argument is an integer, `low` or above.
+    """Each argument is an integer, `low` or above, of 64 bits.
 
     Raises:
         TypeError: if one is no integer; True and 2.0 are none.
-        ValueError: if one is below `low`.
+        ValueError: if one is below `low`, or too large for torch.
     """
     for name, value in arguments.items():
         number = _integer(value)
@@ -30,6 +30,8 @@ def at_least(low: int, /, **arguments: object) -> None:
             raise TypeError(f"{name} must be an integer, at least {low}; {_given(value)} was given")
         if number < low:
             raise ValueError(f"{name} must be at least {low}; {value} was given")
+        if number >= 2**64:
+            raise ValueError(f"{name} must be below 2^64; {value} was given")
 
 
 def sizes(least: int, /, **arguments: Sequence[int]) -> None:
@@ -60,36 +62,21 @@ def in_range(low: float, high: float, /, **arguments: object) -> None:
 
 
 def between(low: float, high: float, /, **arguments: object) -> None:
-    """Each argument is a number from `low` to `high`, both excluded.
-
-    Raises:
-        TypeError: if one is no number.
-        ValueError: if one lies outside, or is a NaN.
-    """
+    """Each argument is a number from `low` to `high`, both excluded; raises as `in_range`."""
     for name, value in arguments.items():
         if not low < _number(name, value) < high:
             raise ValueError(f"{name} must be above {low:g} and below {high:g}; {value} was given")
 
 
 def positive(**arguments: object) -> None:
-    """Each argument is a finite number above 0.
-
-    Raises:
-        TypeError: if one is no number.
-        ValueError: if one is not above 0, or not finite.
-    """
+    """Each argument is a finite number above 0; raises as `in_range`."""
     for name, value in arguments.items():
         if not 0 < _number(name, value) < math.inf:
             raise ValueError(f"{name} must be positive and finite; {value} was given")
 
 
 def not_negative(**arguments: object) -> None:
-    """Each argument is a finite number, 0 or above.
-
-    Raises:
-        TypeError: if one is no number.
-        ValueError: if one is below 0, or not finite.
-    """
+    """Each argument is a finite number, 0 or above; raises as `in_range`."""
     for name, value in arguments.items():
         if not 0 <= _number(name, value) < math.inf:
             raise ValueError(f"{name} must not be negative, and be finite; {value} was given")
@@ -102,13 +89,8 @@ def whole(low: int, high: int, /, **arguments: object) -> None:
 
 
 def seed(number: Any) -> int:
-    """The argument seed, which is one that torch takes.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is outside 0..2^64 - 1.
-    """
-    whole(0, 2**64 - 1, seed=number)
+    """The argument seed, which is one that torch takes; raises as `at_least`."""
+    at_least(0, seed=number)
     return int(number)  # torch takes no integer of NumPy
 
 
@@ -137,10 +119,12 @@ def instance(accepted: type, /, **arguments: object) -> None:
 
 
 def function(**arguments: object) -> None:
-    """Each argument can be called; else a TypeError."""
+    """Each argument can be called, as a module without `forward`, such as a whole model, cannot; else a TypeError."""
     for name, value in arguments.items():
-        if not callable(value):
-            raise TypeError(f"{name} must be a function; {_given(value)} was given")
+        forward = getattr(value.forward, "__func__", None) if isinstance(value, nn.Module) else None
+        if not callable(value) or forward is nn.Module.forward:
+            hint = ", such as that of the model" if hasattr(value, name) else ""
+            raise TypeError(f"{name} must be a function{hint}; {_given(value)} was given")
 
 
 def numbers(**arguments: Any) -> Tensor:
@@ -177,6 +161,13 @@ def shape(accepted: tuple[int | str, ...], /, **tensors: Tensor) -> None:
         if not fits:
             text = ", ".join(map(str, accepted)) + ("," if len(accepted) == 1 else "")
             raise ValueError(f"{name} must have shape ({text}); {tuple(tensor.shape)} was given")
+
+
+def event(accepted: tuple[int, ...], /, **tensors: Tensor) -> None:
+    """Each tensor has this shape, or more dimensions in front of it: one pixel is no image; raises as `shape`."""
+    for name, tensor in tensors.items():
+        front = _tensor(name, tensor).shape[: max(0, tensor.dim() - len(accepted))]
+        shape((*front, *accepted), **{name: tensor})
 
 
 def tensors(**arguments: object) -> None:
@@ -217,14 +208,16 @@ def integers(**tensors: Tensor) -> None:
 
 
 def like(reference: Tensor, /, **tensors: Tensor) -> None:
-    """Each tensor has the shape and the dtype of the reference: nothing is broadcast or promoted.
+    """Each tensor has the shape, the dtype and the device of the reference: nothing is broadcast or promoted.
 
     Raises:
         TypeError: if one is no tensor, or has another dtype.
-        ValueError: if one has another shape.
+        ValueError: if one has another shape, or lies on another device.
     """
     shape(tuple(reference.shape), **tensors)
     for name, tensor in tensors.items():
+        if tensor.device != reference.device:
+            raise ValueError(f"{name} must lie on {reference.device}; {tensor.device} was given")
         if tensor.dtype != reference.dtype:
             raise TypeError(
                 f"{name} must have the dtype {reference.dtype}; {tensor.dtype} was given"
@@ -308,18 +301,18 @@ def precision(model: object, /, **tensors: Tensor) -> None:
             )
 
 
-def data(model: nn.Module, x: Tensor) -> None:
-    """The argument x is a batch for the model: of its `x_shape`, in the precision of its parameters, finite.
+def data(model: nn.Module, x: Tensor, kind: type = nn.Module) -> None:
+    """The argument x is a batch for a model of this kind: of its `x_shape`, in the precision of its parameters, finite.
 
     Any shape (batch, ...) will do for a model without `x_shape`. Losses ask at each step of a training, so values on a
     GPU, which would wait, are not read: one that is not finite makes a loss that is not, and `fit` stops.
 
     Raises:
-        TypeError: if the model is no module, or x is no tensor, or has integers or another precision.
+        TypeError: if the model is of another kind, or x is no tensor, or has integers or another precision.
         ValueError: if x has another shape, no examples, a value that is not finite, or a single
             example, whose average over the batch a model in training mode subtracts.
     """
-    instance(nn.Module, model=model)
+    instance(kind, model=model)
     if getattr(model, "x_shape", None) is not None:
         shape(("batch", *model.x_shape), x=x)  # type: ignore[misc]
     precision(model, x=x)

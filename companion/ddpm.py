@@ -12,6 +12,7 @@ its sum is enough for training:
 - `elbo_step` and `noise_errors`: the same at chosen times, to measure.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,7 +23,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, NoisePredictor, VPredictor, check_denoiser, denoised
+from companion.denoisers import Denoiser, NoisePredictor, VPredictor, denoised
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
@@ -82,8 +83,8 @@ class Ddpm(LatentChain):
         observation_model: ObservationModel = diagonal_normal,
         decoder: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
-        check_denoiser(denoiser)
-        checks.function(observation_model=observation_model)
+        last = {} if decoder is None else {"decoder": decoder}
+        checks.function(denoiser=denoiser, observation_model=observation_model, **last)
         checks.instance(Schedule, schedule=schedule)
         checks.sizes(1, x_shape=x_shape)
         super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
@@ -114,13 +115,12 @@ class Ddpm(LatentChain):
     def inner_posterior(self, t: Times, z_above: Batch, x: Batch) -> Independent:
         """q(x_t | x_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), x=x)
-        self.schedule.check_times(t)  # t + 1 would make integers of booleans
-        self.schedule.check_times(t + 1, "t + 1", 2)
+        self.schedule.check_times(t, below=1)
         return self.true_step(self._times(t + 1, z_above), z_above, x)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Independent:
         """p(x_t | x_{t+1})."""
-        self.schedule.check_times(t + 1, "t + 1", 2)
+        self.schedule.check_times(t, below=1)
         above = self._times(t + 1, z_above)
         return self.reverse_step(above, z_above, self.denoise(z_above, above))
 
@@ -171,8 +171,7 @@ def elbo_step(
 
     Source: Ho et al. 2020, eq. 5. Book: chapter 9.
     """
-    checks.instance(Ddpm, model=model)
-    checks.data(model, x)
+    checks.data(model, x, Ddpm)
     checks.shape((len(x),), t=t)
     model.schedule.check_times(t)
     x_t = add_noise(model.schedule, x, t, noise)
@@ -211,8 +210,7 @@ def single_step_elbo(
     Source: Ho et al. 2020, section 3.4; Kingma et al. 2021, section 4; times that are
         not uniform: Nichol & Dhariwal 2021, section 3.3. Book: chapter 9.
     """
-    checks.shape(("batch", *model.x_shape), x=x)
-    checks.floating(x=x)
+    checks.data(model, x, Ddpm)
     given = torch.ones(model.num_latents + 1) if time_weights is None else time_weights
     p = _time_probabilities(model, given).to(x)
     t = torch.multinomial(p, len(x), replacement=True) + 1
@@ -256,9 +254,11 @@ def denoising_loss(
         are spread evenly: Kingma et al. 2021, appendix I.1.
     Book: chapter 10.
     """
-    checks.data(model, x)
+    checks.data(model, x, Ddpm)
     T = model.num_latents
     checks.shape((T + 1,), weight=weight)
+    if checks.reads_at_once(weight):
+        checks.within(0, math.inf, weight=weight[1:])
     if time_weights is None:
         t = torch.randint(1, T + 1, (len(x),), device=x.device)
     else:
@@ -304,8 +304,7 @@ def noise_errors(
 
     Book: chapter 10.
     """
-    checks.instance(Ddpm, model=model)
-    checks.data(model, x)
+    checks.data(model, x, Ddpm)
     chosen = checks.numbers(times=times).cpu()
     checks.shape(("times",), times=chosen)
     model.schedule.check_times(chosen, "times")

@@ -81,8 +81,7 @@ class GrayLevels(Distribution):
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability of images, in nats, summed over the event."""
         checks.floating(value=value)
-        shape = (*self.batch_shape, *self.event_shape)
-        checks.shape((*value.shape[: max(0, value.dim() - len(shape))], *shape), value=value)
+        checks.event((*self.batch_shape, *self.event_shape), value=value)
         reads = checks.reads_at_once(value)
         level, is_one = _level_of(value, len(self.values), self.low, self.high, reads)
         each = self.pixels.log_prob(level)

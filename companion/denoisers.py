@@ -1,5 +1,6 @@
 """Denoisers, which estimate x_0 from x_t: those made of a network, and the exact ones of Gaussians and mixtures."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from companion import checks
-from companion.elbo import LatentChain
 from companion.schedule import Batch, Schedule, per_example, x_0_from_noise, x_0_from_v
 
 
@@ -35,22 +35,6 @@ def denoised(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
     x_hat = denoiser(x_t, t, *condition)
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
     return x_hat.to(x_t)  # autocast gives bfloat16
-
-
-def check_denoiser(denoiser: object) -> None:
-    """The argument denoiser can be called, and is no whole model, which holds one.
-
-    Raises:
-        TypeError: if it cannot, or is one.
-
-    Book: chapter 9.
-    """
-    if isinstance(denoiser, LatentChain):
-        kind = type(denoiser).__name__
-        raise TypeError(
-            f"denoiser must be a denoiser, such as that of the model; a {kind} was given"
-        )
-    checks.function(denoiser=denoiser)
 
 
 class NoisePredictor(nn.Module):
@@ -154,6 +138,7 @@ class MixtureDenoiser(nn.Module):
         checks.floating(x=x, log_alpha_bar=log_alpha_bar)
         checks.examples(2, x=x)
         checks.shape((), log_alpha_bar=log_alpha_bar)
+        checks.within(-math.inf, 0, log_alpha_bar=log_alpha_bar)
         probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return (
             -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)

@@ -46,7 +46,7 @@ def diagonal_normal(
     Book: chapter 2.
     """
     mean, std = _check_mean_and_std(mean, std)
-    return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1)
+    return _PerExample(Normal(mean, std, validate_args=False), mean.dim() - 1)
 
 
 def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
@@ -59,7 +59,15 @@ def bernoulli(logits: Float[Tensor, "batch *event"]) -> Independent:
     Book: chapter 4.
     """
     _check_batch(logits=logits)
-    return Independent(_Pixels(logits=logits, validate_args=False), logits.dim() - 1)
+    return _PerExample(_Pixels(logits=logits, validate_args=False), logits.dim() - 1)
+
+
+class _PerExample(Independent):
+    """torch's distribution, which broadcasts no event: a single pixel is no image."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        checks.event(self.event_shape, value=value)
+        return super().log_prob(value)
 
 
 class _Pixels(Bernoulli):
@@ -147,11 +155,7 @@ class DiscretizedNormal(Distribution):
                 to know, the result is NaN), or is not shaped like the mean, but for further dimensions in front.
         """
         checks.floating(value=value)
-        shape = self.mean.shape
-        if value.shape[max(0, value.dim() - len(shape)) :] != shape:
-            raise ValueError(
-                f"value must have the mean's shape {tuple(shape)}; shape {tuple(value.shape)} was given"
-            )
+        checks.event(self.mean.shape, value=value)
         step = (self.high - self.low) / (self.levels - 1)
         level = (value - self.low) / step
         nearest = level.round()
@@ -249,6 +253,11 @@ def _check_batch(**parameters: Tensor) -> None:
             checks.finite(**{name: tensor})
 
 
+def _check_evidence(p: Distribution, mean: Tensor, log_precision: Tensor) -> None:
+    checks.instance(Normal, p=getattr(p, "base_dist", p))
+    checks.like(p.mean, mean=mean, log_precision=log_precision)
+
+
 def normal_product(
     p: Distribution,
     mean: Float[Tensor, "batch *event"],
@@ -271,6 +280,7 @@ def normal_product(
 
     Source: Sonderby et al. 2016, section 2. Book: chapter 8.
     """
+    _check_evidence(p, mean, log_precision)
     log_odds = log_precision + 2 * p.stddev.log()
     std = p.stddev * torch.exp(F.logsigmoid(-log_odds) / 2)
     return diagonal_normal(torch.lerp(p.mean, mean, log_odds.sigmoid()), std)
@@ -285,8 +295,7 @@ def log_normalizer(
 
     In nats. For q = p d / Z, KL(q || p) = E_q log d(z) - log Z. Book: chapter 8.
     """
-    checks.instance(Distribution, p=p)
-    checks.like(p.mean, mean=mean, log_precision=log_precision)
+    _check_evidence(p, mean, log_precision)
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
     return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
 
@@ -300,8 +309,7 @@ def evidence_alone(
 
     Book: chapter 8.
     """
-    checks.instance(Distribution, p=p)
-    checks.like(p.mean, mean=mean, log_precision=log_precision)
+    _check_evidence(p, mean, log_precision)
     return diagonal_normal(mean, torch.exp(-log_precision / 2))
 
 

@@ -125,7 +125,7 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
     Source: Kingma & Welling 2014, eq. 3; a chain: Sohl-Dickstein et al. 2015, eq. 14.
     Book: chapter 3, (eq-elbo-terms); chapter 8, (eq-chain-elbo).
     """
-    checks.data(model, x)
+    checks.data(model, x, LatentChain)
     seen = model.encode(x)
     q, p = model.posterior(*seen), model.prior(len(x))
     kl = [kl_divergence(q, p)]
@@ -159,7 +159,6 @@ def elbo_loss(
     Source: beta: Higgins et al. 2017, eq. 4; free nats: Kingma et al. 2016, eq. 15.
     Book: chapter 5.
     """
-    checks.instance(LatentChain, model=model)
     checks.not_negative(beta=beta, free_nats=free_nats)
     terms = elbo_terms(model, x)
     kl = torch.where(terms.kl.mean(0) < free_nats, free_nats, terms.kl)
@@ -181,9 +180,8 @@ def sample_log_weights(
 
     Book: chapter 6.
     """
-    checks.instance(LatentChain, model=model)
     checks.at_least(1, num_samples=num_samples)
-    checks.data(model, x)
+    checks.data(model, x, LatentChain)
     seen = model.encode(x)
     q = model.posterior(*seen)
     z = q.rsample(torch.Size([num_samples]))

@@ -99,6 +99,9 @@ def ode_log_prob(
     checks.batch(2, x=x)
     checks.function(score_at_level=score_at_level)
     directions = _directions(x, probes)
+    end = diagonal_normal(torch.zeros_like(x), 1.0) if end is None else end
+    checks.instance(Distribution, end=end)
+    checks.shape((len(x),), **{"end.log_prob(x)": end.log_prob(x)})
 
     def velocity(state: Tensor, s: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -109,7 +112,6 @@ def ode_log_prob(
 
     start = torch.cat([x.flatten(1), torch.zeros_like(x.flatten(1)[:, :1])], 1)
     last = _integrate(velocity, start, log_alpha_bar, rtol, atol)[-1]
-    end = diagonal_normal(torch.zeros_like(x), 1.0) if end is None else end
     return end.log_prob(last[:, :-1].reshape(x.shape)) + last[:, -1]
 
 
@@ -259,6 +261,7 @@ def flow_sample(
     checks.precision(velocity, x_1=x_1)
     checks.batch(2, x_1=x_1)
     checks.function(velocity=velocity)
+    checks.instance(bool, heun=heun)
     return _follow(velocity, x_1, _monotone(0, 1, u=u).to(x_1), heun, progress)
 
 

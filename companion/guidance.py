@@ -4,6 +4,7 @@ What is conditioned is the denoiser. Any sampler then draws from p(x | condition
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
-from companion.denoisers import Denoiser, NoisePredictor, check_denoiser, denoised, spectrum
+from companion.denoisers import Denoiser, NoisePredictor, denoised, spectrum
 from companion.networks.unet import Condition
 from companion.schedule import Batch, Schedule, per_example
 
@@ -46,8 +47,8 @@ def classifier_free_loss(
     Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 13.
     """
     checks.in_range(0, 1, drop=drop)
+    checks.data(model, x, Ddpm)
     null = _null(model.denoiser, label)
-    checks.shape(("batch", *model.x_shape), x=x)
     checks.shape((len(x), *label.shape[1:]), label=label)
     dropped = torch.rand(len(x), device=x.device) < drop
     label = label.masked_fill(dropped.view(-1, *label[0].dim() * [1]), null)
@@ -76,7 +77,7 @@ def guided(
     Raises:
         TypeError: if factors are no floating-point numbers.
         ValueError: if the network has neither classes nor factors, a label is no class, factors
-            are infinite or of another number, `scale` is not finite, or `interval` does not rise.
+            are infinite or of another number, `scale` is beyond a million, or `interval` does not rise.
 
     Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.
     """
@@ -108,14 +109,16 @@ def extrapolated(
             at the price of one call.
 
     Raises:
-        ValueError: if `scale` is not finite, or `interval` does not rise from 0 or more.
+        ValueError: if `scale` is beyond a million, or `interval` does not rise from 0 or more.
 
     Source: Karras et al. 2024 (autoguidance), eq. 3; interval: Kynkaanniemi et al. 2024. Book: chapter 14.
     """
     checks.function(strong=strong, weak=weak)
-    checks.between(-math.inf, math.inf, scale=scale)
-    low, high = interval
-    if not 0 <= low < high:
+    checks.between(-1e6, 1e6, scale=scale)
+    ends = interval if isinstance(interval, Sequence) and len(interval) == 2 else (interval, None)
+    low, high = ends
+    checks.in_range(0, math.inf, **{"interval[0]": low, "interval[1]": high})
+    if not low < high:
         raise ValueError(f"interval must rise, from 0 or more; {interval} was given")
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
@@ -168,7 +171,7 @@ def posterior_denoiser(
 
     Source: Song et al. 2023 (PiGDM) and Peng et al. 2024, whose C_t are others. Book: chapter 13.
     """
-    check_denoiser(denoiser)
+    checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
     checks.shape(("measurements", "dim"), A=A)
     num, dim = A.shape

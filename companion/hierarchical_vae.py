@@ -80,6 +80,8 @@ class HierarchicalVae(LatentChain):
                 f"bottom_up, evidence and priors must hold {T}, {T} and {T - 1} networks "
                 f"for {T} latent_shapes, at least one; {given} were given"
             )
+        checks.sizes(1, **{f"latent_shapes[{i}]": each for i, each in enumerate(latent_shapes)})
+        checks.function(decoder=decoder, observation_model=observation_model, combine=combine)
         super().__init__(latent_shapes[-1], T, x_shape)
         self.latent_shapes, self.combine = tuple(latent_shapes), combine
         self.bottom_up = nn.ModuleList(bottom_up)

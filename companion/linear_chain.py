@@ -4,6 +4,7 @@ Its variables (x, z_1, ..., z_T) are jointly Gaussian with mean zero. Each step,
 is a regression of one variable on others.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,13 +29,14 @@ def linear_covariance(
 
     Raises:
         TypeError: if one is no floating-point tensor, or the two differ in precision.
-        ValueError: if B is not square, or does not fit `noise_var`.
+        ValueError: if B is not square, or does not fit `noise_var`, or a variance is negative.
 
     Source: Bishop 2006, section 8.1.4. Book: chapter 8.
     """
     checks.floating(noise_var=noise_var)
     checks.shape(("num",), noise_var=noise_var)
-    checks.like(noise_var.new_empty(len(noise_var), len(noise_var)), B=B)
+    checks.within(0, math.inf, noise_var=noise_var)
+    checks.like(torch.diag(noise_var), B=B)
     A = torch.linalg.inv(torch.eye(len(B)).to(B) - B)
     return A @ torch.diag(noise_var) @ A.T
 
@@ -53,18 +55,28 @@ def regress(
         One slope for each of `given`, and the conditional variance.
 
     Raises:
-        ValueError: if t is in `given`, or an index is none of C.
+        ValueError: if C is no covariance, t is in `given`, or an index is none of C.
 
     Source: Bishop 2006, eqs. 2.81 and 2.82. Book: chapter 8.
     """
-    checks.in_range(0, len(C) - 1, t=t)
-    others = list(given)
-    if not {*others} <= {*range(len(C))} - {t}:
+    others = _others(C, t, given)
+    slopes = torch.linalg.solve(C[others][:, others], C[others, t])
+    return slopes, C[t, t] - slopes @ C[others, t]
+
+
+def _others(C: Tensor, t: int, given: Sequence[int]) -> list[int]:
+    """The argument `given` of `regress`, whose arguments fit together."""
+    checks.precise(C=C)
+    checks.shape(("num", *C.shape[:1]), C=C)
+    if not ((C - C.mT).abs().max() <= 1e-5 * C.abs().max() and C.diagonal().min() > 0):
+        raise ValueError("C must be a covariance; one that is not symmetric or positive was given")
+    checks.whole(0, len(C) - 1, t=t)
+    others = checks.numbers(given=given).tolist()
+    if not {*others} <= {*range(len(C))} - {t} or len({*others}) < len(others):
         raise ValueError(
             f"given must hold indices from 0 to {len(C) - 1} without t={t}; {others} was given"
         )
-    slopes = torch.linalg.solve(C[others][:, others], C[others, t])
-    return slopes, C[t, t] - slopes @ C[others, t]
+    return others
 
 
 class LinearChain(LatentChain):
@@ -117,12 +129,13 @@ class LinearChain(LatentChain):
 
     def inner_prior(self, t: int, z_above: Float[Tensor, "batch 1"]) -> Independent:
         """p(z_t | z_{t+1}); for t = 0 that is p(x | z_1)."""
-        checks.in_range(0, self.num_latents - 1, t=t)
+        self._check(0, t, z_above=z_above)
         return diagonal_normal(self.a[t] * z_above, self.s[t])
 
     def posterior(self, *seen: Float[Tensor, "batch 1"]) -> Independent:
         """q(z_T | x): the regression of z_T on x."""
         (x,) = seen
+        self._check(0, 0, x=x)
         slopes, variance = regress(self.C, self.num_latents, [0])
         return diagonal_normal(slopes * x, variance**0.5)
 
@@ -130,7 +143,13 @@ class LinearChain(LatentChain):
         self, t: int, z_above: Float[Tensor, "batch 1"], *seen: Float[Tensor, "batch 1"]
     ) -> Independent:
         """q(z_t | z_{t+1}, x): the regression of z_t on both."""
-        checks.in_range(1, self.num_latents - 1, t=t)
         (x,) = seen
+        self._check(1, t, z_above=z_above, x=x)
         (on_x, on_above), variance = regress(self.C, t, [0, t + 1])
         return diagonal_normal(on_x * x + on_above * z_above, variance**0.5)
+
+    def _check(self, low: int, t: int, **latents: Tensor) -> None:
+        checks.whole(low, self.num_latents - 1, t=t)
+        checks.shape(("batch", 1), **latents)
+        checks.floating(**latents)
+        checks.like(next(iter(latents.values())), **latents)

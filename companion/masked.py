@@ -111,7 +111,7 @@ class MaskedDiffusion(LatentChain):
         x_shape: tuple[int, ...],
         num_steps: int = 1000,
     ) -> None:
-        checks.instance(nn.Module, network=network)
+        checks.function(network=network)
         checks.sizes(1, x_shape=x_shape)
         super().__init__(tuple(x_shape), num_steps, tuple(x_shape))
         self.network = network
@@ -135,13 +135,13 @@ class MaskedDiffusion(LatentChain):
         """q(z_t | z_{t+1}, x)."""
         checks.shape(("batch", *self.x_shape), z_above=z_above)
         checks.shape(tuple(z_above.shape), x=x)
-        self._times(t, z_above, 1)  # t + 1 would make integers of booleans
-        share = 1 / self._times(t + 1, z_above, 2, "t + 1")
-        return self._uncovered(share, _known(x=x), z_above)
+        above = self._times(t, z_above, 1, below=1) + 1
+        return self._uncovered(1 / above, _known(x=x), z_above)
 
     def inner_prior(self, t: Times, z_above: Batch) -> Symbols:
         """p(z_t | z_{t+1})."""
-        above = self._times(t + 1, z_above, 2, "t + 1")
+        checks.shape(("batch", *self.x_shape), z_above=z_above)
+        above = self._times(t, z_above, 1, below=1) + 1
         return self._uncovered(1 / above, self.guess(z_above, above), z_above)
 
     def likelihood(self, z_1: Batch) -> Symbols:
@@ -171,14 +171,15 @@ class MaskedDiffusion(LatentChain):
             return Symbols(drawn)
         return Symbols(drawn.where(z.unsqueeze(-1) == MASK, _known(z=z)))
 
-    def _times(self, t: Times, x: Tensor, low: int, name: str = "t") -> Int[Tensor, "batch"]:
-        """One time for each example, from `low` to T."""
+    def _times(self, t: Times, x: Tensor, low: int, below: int = 0) -> Int[Tensor, "batch"]:
+        """One time for each example, from `low` to T - `below`."""
+        high = self.num_latents - below
         if not isinstance(t, Tensor):
-            checks.whole(low, self.num_latents, **{name: t})
+            checks.whole(low, high, t=t)
             return torch.full((len(x),), t, device=x.device)
-        checks.shape((len(x),) if t.dim() else (), **{name: t})
-        checks.integers(**{name: t})
-        checks.within(low, self.num_latents, **{name: t})
+        checks.shape((len(x),) if t.dim() else (), t=t)
+        checks.integers(t=t)
+        checks.within(low, high, t=t)
         return t.to(x.device).expand(len(x))
 
 
@@ -223,7 +224,7 @@ def masked_step_elbo(
 
     Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
-    checks.data(model, x)
+    checks.data(model, x, MaskedDiffusion)
     checks.shape((len(x),), t=t)
     if checks.reads_at_once(x) and not bool(((x == 0) | (x == 1)).all()):
         low, high = x.aminmax()
@@ -245,8 +246,7 @@ def masked_loss(model: MaskedDiffusion, x: Batch) -> Float[Tensor, "batch"]:
 
     Source: Sahoo et al. 2024, section 3.3. Book: chapter 9.
     """
-    checks.instance(MaskedDiffusion, model=model)
-    checks.data(model, x)
+    checks.data(model, x, MaskedDiffusion)
     T = model.num_latents
     share = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1
     t = (share * T).long().clamp(max=T - 1) + 1

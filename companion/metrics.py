@@ -74,7 +74,7 @@ def log_likelihood(
     Source: Burda et al. 2016, eq. 8. Book: chapter 6.
     """
     checks.at_least(1, num_samples=num_samples, chunk=chunk)
-    checks.data(model, x)
+    checks.data(model, x, LatentChain)
     sizes = [min(chunk, num_samples - done) for done in range(0, num_samples, chunk)]
     estimates = []
     for part in x.split(max(1, chunk // num_samples)):
@@ -96,8 +96,7 @@ def active_units(
 
     Source: Burda et al. 2016, section 5.2. Book: chapter 6.
     """
-    checks.instance(LatentChain, model=model)
-    checks.data(model, x)
+    checks.data(model, x, LatentChain)
     checks.at_least(2, num_examples=len(x))
     checks.not_negative(threshold=threshold)
     mean = torch.cat(
@@ -299,7 +298,8 @@ def frechet_distance(
     if not isinstance(y, NormalFit):
         _check_samples(x, y)
     p, q = normal_fit(x), y if isinstance(y, NormalFit) else normal_fit(y)
-    checks.shape(tuple(p.mean.shape), **{"mean of y": q.mean})
+    checks.like(p.mean, **{"mean of y": q.mean})
+    checks.like(p.root.new_empty(len(q.root), len(p.mean)), **{"root of y": q.root})
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
     # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
     cross = torch.linalg.svdvals(p.root @ q.root.T).sum()

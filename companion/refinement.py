@@ -45,6 +45,8 @@ def in_finer_steps(model: Ddpm, frequency: Float[Tensor, "levels"], factor: int 
     Source: Kingma et al. 2021, section 4.1, on more and more steps. Book: chapter 10.
     """
     checks.at_least(1, factor=factor)
+    checks.instance(Ddpm, model=model)
+    checks.floating(frequency=frequency)
     denoiser, T, schedule = model.denoiser, model.num_latents, model.schedule
     checks.instance(NoisePredictor, denoiser=denoiser)
     assert isinstance(denoiser, NoisePredictor)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, check_denoiser, denoised
+from companion.denoisers import Denoiser, denoised
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
 from companion.schedule import Batch, ReverseCoefficients, Schedule
@@ -311,7 +311,7 @@ def _walk(
 
     A step may call the denoiser, at its time, as often as it likes.
     """
-    check_denoiser(denoiser)
+    checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
     _check_times_of(denoiser, schedule)
     name = {"x_0" if up else "x_T": x_t}

@@ -214,17 +214,18 @@ class Schedule(nn.Module):
         checks.whole(1, self.num_steps, num=num)
         return self.strided(torch.linspace(0, self.num_steps, num + 1)[1:].round().long())
 
-    def check_times(self, t: int | Int[Tensor, "*batch"], name: str = "t", low: int = 1) -> None:
-        """Refuse times that are no integers, or outside `low`..T.
+    def check_times(self, t: int | Tensor, name: str = "t", low: int = 1, below: int = 0) -> None:
+        """Refuse times that are no integers, or outside `low`..T - `below`.
 
         Times on a GPU are not read, since it would have to wait for them.
         """
+        high = self.num_steps - below
         if not isinstance(t, Tensor):
-            checks.whole(low, self.num_steps, **{name: t})
+            checks.whole(low, high, **{name: t})
             return
         checks.integers(**{name: t})
         if checks.reads_at_once(t):
-            checks.within(low, self.num_steps, **{name: t})
+            checks.within(low, high, **{name: t})
 
 
 def linear_schedule(T: int, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -276,6 +277,7 @@ def per_example(
     """
     checks.tensors(values=values)
     checks.floating(x=x)
+    checks.shape((len(x), *values.shape[1:]) if values.dim() else (), values=values)
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)
 
@@ -291,8 +293,6 @@ def add_noise(schedule: Schedule, x_0: Batch, t: Times, noise: Batch) -> Batch:
     """
     checks.floating(x_0=x_0)
     checks.like(x_0, noise=noise)
-    if isinstance(t, Tensor):
-        checks.shape((len(x_0),), t=t)
     signal, noise_std = _scales(schedule, x_0, t)
     return signal * x_0 + noise_std * noise
 

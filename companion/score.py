@@ -13,10 +13,10 @@ from itertools import chain
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.distributions import MixtureSameFamily, MultivariateNormal
+from torch.distributions import MixtureSameFamily, MultivariateNormal, Normal
 
 from companion import checks
-from companion.denoisers import Denoiser, check_denoiser, denoised
+from companion.denoisers import Denoiser, denoised
 from companion.runtime import progress_bar
 from companion.schedule import Batch, Schedule, noise_from_x_0, per_example, score_from_x_0
 
@@ -116,8 +116,7 @@ def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Flo
     Source: Vincent 2011, section 4.2; levels and weights: Song & Ermon 2019, eqs. 5, 6.
     Book: chapter 12.
     """
-    checks.instance(NoiseConditionalScore, model=model)
-    checks.data(model, x)
+    checks.data(model, x, NoiseConditionalScore)
     level = torch.randint(len(model.sigmas), (len(x),), device=x.device)
     sigma, noise = model.sigmas[level].to(x), torch.randn_like(x)
     noise_std = per_example(sigma, x)
@@ -176,6 +175,7 @@ def noisy_mixture(
     if isinstance(normal, MultivariateNormal):
         cov = normal.covariance_matrix
     else:
+        checks.instance(Normal, **{"components of data": getattr(normal, "base_dist", normal)})
         cov = torch.diag_embed(normal.variance)
     cov = scale**2 * cov + noise_var * torch.eye(cov.shape[-1]).to(cov)
     components = MultivariateNormal(scale * normal.mean, cov)
@@ -196,7 +196,7 @@ def score_from_denoiser(
 
     Source: Efron 2011 (Tweedie's formula); Song et al. 2021 (score SDE). Book: chapter 12.
     """
-    check_denoiser(denoiser)
+    checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
@@ -225,7 +225,7 @@ def noise_conditional_score(
 
     Source: Song et al. 2021 (score SDE), who call the two kinds of noise VP and VE. Book: chapter 12.
     """
-    check_denoiser(denoiser)
+    checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2

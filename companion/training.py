@@ -74,13 +74,15 @@ def fit(
         progress: label of a progress bar; none without it.
 
     Raises:
-        ValueError: if the loss does not give one value per example, or `max_grad_norm` is
-            not positive and finite.
+        ValueError: if the loss does not give one value per example, the optimizer belongs to another
+            model, or `max_grad_norm` is not positive and finite.
         FloatingPointError: if the mean loss or the norm to clip is not finite; the
             parameters stay as they were.
 
     Book: chapter 1.
     """
+    checks.function(loss=loss, autocast=autocast)
+    _check_optimizer(model, optimizer)
     if max_grad_norm is not None:
         checks.positive(max_grad_norm=max_grad_norm)
     done = getattr(batches, "step", 0)
@@ -174,6 +176,14 @@ def minimize(
     if not value.isfinite():
         raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
     return value
+
+
+def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
+    checks.instance(nn.Module, model=model)
+    checks.instance(Optimizer, optimizer=optimizer)
+    held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if held.isdisjoint(map(id, model.parameters())):
+        raise ValueError("optimizer must hold parameters of the model; it holds none of them")
 
 
 def _one_per_example(values: object, batch_size: int) -> Tensor:

@@ -156,14 +156,13 @@ def linear_vae_log_likelihood(model: Vae, x: Float[Tensor, "batch dim"]) -> Floa
 
     Book: chapter 5.
     """
-    checks.instance(Vae, model=model)
+    checks.data(model, x, Vae)
     decoder, likelihood = model.decoder, model.observation_model
     if type(decoder) is not nn.Linear or type(likelihood) is not GaussianLikelihood:
         raise TypeError(
             "model must have a decoder nn.Linear and a GaussianLikelihood; "
             f"{type(decoder).__name__} and {type(likelihood).__name__} were given"
         )
-    checks.data(model, x)
     W, mu, var = decoder.weight, decoder.bias, torch.exp(2 * likelihood.log_std)
     return LowRankMultivariateNormal(mu, W, var.expand_as(mu)).log_prob(x)
 
@@ -183,8 +182,7 @@ def gray_cross_entropy_loss(
 
     Book: chapter 6.
     """
-    checks.instance(Vae, model=model)
-    checks.data(model, x)
+    checks.data(model, x, Vae)
     if checks.reads_at_once(x):
         checks.within(0, 1, x=x)
     q, p = model.posterior(x), model.prior(len(x))

@@ -334,7 +334,7 @@ def test_settings_that_differ_from_the_recipe_s_are_on_the_card(tmp_path):
         ({"log_every": 0}, "log_every must be at least 1; 0 was given"),
         ({"name": "tyni"}, "name must be one of ae-mnist, .*; 'tyni' was given"),
         ({"epochs": 0}, "epochs must be at least 1; 0 was given"),
-        ({"epochs": 10**20}, "epochs must lie in .*; 1" + 20 * "0" + " was given"),
+        ({"epochs": 10**20}, r"epochs must be below 2\^64; 1" + 20 * "0" + " was given"),
         ({"save_every": -1.0}, "save_every must not be negative"),
         ({"save_every": float("nan")}, "save_every must not be negative"),
     ],

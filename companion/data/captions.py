@@ -90,8 +90,8 @@ def tokens(texts: Sequence[str]) -> Int[Tensor, "num 24"]:
 
     Book: chapter 14.
     """
-    if isinstance(texts, str):  # a sequence, too, of letters
-        raise TypeError("texts must be a list of texts; a str was given")
+    if isinstance(texts, str) or not isinstance(texts, Sequence):  # a str is one, of letters
+        raise TypeError(f"texts must be a list of texts; a {type(texts).__name__} was given")
     checks.at_least(1, **{"number of texts": len(texts)})
     rows = torch.zeros(len(texts), MAX_WORDS, dtype=torch.long)
     for row, text in zip(rows, texts, strict=True):

@@ -189,14 +189,13 @@ def binarize(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def to_symmetric(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Images on [0, 1], moved to [-1, 1], where diffusion models have them. Book: chapter 9."""
     checks.floating(x=x)
+    if checks.reads_at_once(x):
+        checks.within(0, 1, x=x)
     return 2 * x - 1
 
 
 def to_unit(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images on [-1, 1], moved to [0, 1]; what lies outside is cut off, as a sampler may leave it there.
-
-    Book: chapter 9.
-    """
+    """Images on [-1, 1], moved to [0, 1]; what a sampler leaves outside is cut off. Book: chapter 9."""
     checks.floating(x=x)
     return (x / 2 + 0.5).clamp(0, 1)
 

@@ -99,7 +99,7 @@ def landscapes(
     Book: chapter 14.
     """
     checks.at_least(1, num=num)
-    if held_out not in (True, False, None):
+    if not isinstance(held_out, bool | None):
         raise ValueError(f"held_out must be True, False or None; {held_out!r} was given")
     device = checks.device(device)
     generator = torch.Generator().manual_seed(checks.seed(seed))

@@ -41,10 +41,8 @@ def ways_to_spoil(x: Batch) -> dict[str, Batch]:
 
     Book: chapter 10.
     """
-    check_images(x)
+    check_images(x, 0, 1)
     checks.at_least(2, num_images=len(x))
-    if checks.reads_at_once(x):  # it is called at each step of a training
-        checks.within(0, 1, x=x)
     num, _, height, width = x.shape
     other, window = x.roll(1, 0), _windows(num, height, width).to(x)
     mirrored = torch.where(torch.rand(num, 1, 1, 1, device=x.device) < 0.5, x.flip(2), x.flip(3))

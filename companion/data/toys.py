@@ -92,7 +92,7 @@ class Rings(Distribution):
 def _check_points(value: Tensor) -> None:
     """Refuse what are no points of the plane; values on a GPU, which would wait, are not read."""
     checks.floating(value=value)
-    checks.shape((*value.shape[:-1], 2), value=value)
+    checks.event((2,), value=value)
     if checks.reads_at_once(value):
         checks.finite(value=value)
 
@@ -150,6 +150,7 @@ class Swirl(Transform):
         return _turn(x, self.rate)
 
     def _inverse(self, y: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        _check_points(y)
         return _turn(y, -self.rate)
 
     def log_abs_det_jacobian(

@@ -67,7 +67,7 @@ def with_contrast(x: Batch, factor: Float[Tensor, "batch"], gray: Float[Tensor, 
 
     Book: chapter 10.
     """
-    check_images(x)
+    check_images(x, 0, 1)
     checks.floating(factor=factor, gray=gray)
     checks.shape((len(x),), factor=factor, gray=gray)
     checks.finite(factor=factor, gray=gray)
@@ -85,7 +85,7 @@ def treated(x: Batch) -> Batch:
 
     Book: chapter 10.
     """
-    check_images(x)
+    check_images(x, 0, 1)
     num = len(x)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -100,12 +100,12 @@ def treated(x: Batch) -> Batch:
     return sometimes(0.1, binarize(x), sometimes(0.1, (x > uniform(0.2, 0.7, 1, 1, 1)).to(x), x))
 
 
-def check_images(x: Tensor) -> None:
-    """Refuse what is no batch of images; values on a GPU, which would wait, are not read.
+def check_images(x: Tensor, low: float = -torch.inf, high: float = torch.inf) -> None:
+    """Refuse what is no batch of images on [low, high]; values on a GPU, which would wait, are not read.
 
     Raises:
         TypeError: if x is of another precision than float32 or float64.
-        ValueError: if it has another shape, or a value that is not finite.
+        ValueError: if it has another shape, or a value outside, or not finite.
 
     Book: chapter 10.
     """
@@ -113,6 +113,7 @@ def check_images(x: Tensor) -> None:
     checks.shape(("batch", "channels", "height", "width"), x=x)
     if checks.reads_at_once(x):
         checks.finite(x=x)
+        checks.within(low, high, x=x)
 
 
 def _distances(side: int, x: Tensor) -> Tensor:

@@ -128,6 +128,7 @@ class AttributeReader(nn.Module):
 
     def read(self, x: Float[Tensor, "batch 3 32 32"]) -> Int[Tensor, "batch attributes"]:
         """The likeliest value of each attribute."""
+        checks.finite(x=x)
         return torch.stack([part.argmax(1) for part in self(x).split(self.sizes, dim=1)], 1)
 
 

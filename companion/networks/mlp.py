@@ -43,6 +43,7 @@ def normalized_mlp(
     Book: chapter 8.
     """
     checks.sizes(2, sizes=sizes)
+    checks.function(norm=norm, activation=activation)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]

@@ -142,7 +142,8 @@ class TextTransformer(nn.Module):
     ) -> None:
         checks.sizes(3, image_shape=image_shape)
         checks.at_least(1, num_words=num_words, max_words=max_words, patch=patch)
-        checks.at_least(1, blocks=blocks, word_blocks=word_blocks)
+        checks.at_least(1, blocks=blocks, word_blocks=word_blocks, word_width=word_width)
+        checks.at_least(4, width=width)
         channels, *sides = image_shape
         if any(side % patch for side in sides):
             raise ValueError(f"patch must divide the sides, {tuple(sides)}; {patch} was given")
@@ -174,7 +175,7 @@ class TextTransformer(nn.Module):
         if label is None:
             label = torch.zeros(len(x_t), self.max_words, dtype=torch.long, device=x_t.device)
         words = self.read(label)
-        checks.shape((len(x_t), *words.shape[1:]), **{"the words read": words})
+        checks.shape((len(x_t), self.max_words), label=label)
         e = self.time(t).unflatten(1, (6, -1))
         h = self._entered(F.pixel_unshuffle(x_t, self.patch).flatten(2).mT) + self.places
         for block in self.blocks:

@@ -182,6 +182,7 @@ class UNet(nn.Module):
         num_factors: int | None = None,
     ) -> None:
         super().__init__()
+        checks.function(embedding=embedding, conditioning=conditioning)
         _check(image_shape, channels, multipliers, blocks, attention_sides)
         _check_conditions(num_classes, num_factors)
         self.image_shape, self.num_classes = tuple(image_shape), num_classes

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from companion import checks
 from companion.data import DRAWS, captions, tokens
 from companion.ddpm import Ddpm
 from companion.guidance import guided
@@ -43,6 +44,7 @@ def drawn(
     interval: tuple[float, float] = (0, math.inf),
 ) -> Float[Tensor, "batch channels height width"]:
     """What the model draws for the words of sentences, from random noise; arguments as of `obeyed`."""
+    checks.instance(Ddpm, model=model)
     network: Any = model.denoiser
     label = label.to(model.origin.device)
     x_T = torch.randn(len(label), *model.x_shape, device=label.device)
