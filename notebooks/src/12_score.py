@@ -516,7 +516,7 @@ fig
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) ,
 # $$ (def-probability-flow)
 #
-# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$: not all points climb to the modes, for they follow the score of each level only as far as $q_r$ itself narrows.
+# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. The points do not all climb to the modes: they follow the score of each level only as far as $q_r$ itself narrows.
 #
 # :::{dropdown} In one equation
 # That the density of the moving points is $q_r$ is the *continuity equation*,
@@ -534,7 +534,7 @@ fig
 #
 # leads from $q_r$ at a low $r$ to $q_r$ at all later ones. In papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`, whose discrete steps are those of the DDPM.
 #
-# What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
+# Why may $\eta$ be anything? What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
 #
 # **Checks.** For the mixture of three Gaussians all derivatives of {eq}`eq-continuity` are computed by automatic differentiation; a velocity with the whole score is rejected. For {eq}`eq-reverse-sde` and Gaussian data, the variance after each Euler step follows from the one before. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data, for three $\eta$. The noise without its part of the score, that part without the noise, and $\eta$ in place of $\eta^2$ are rejected.
 
@@ -873,7 +873,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
 # $$ (eq-flow-matching)
 #
-# Its paths are curved all the same: the velocity is a mean over all pairs whose line passes here, and on the way their weights change. Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
+# The paths are curved all the same: the velocity is a mean over all pairs whose line passes here, and on the way their weights change. Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
 #
 # :::{dropdown} Proof
 # Put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, \tilde{x}$ with $\tilde{x} = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- \tilde{x} + (1 - u)\, \varepsilon^* / (1 - u)^2 = - \tilde{x} + \varepsilon^* / (1 - u)$, and with $\tilde{x} = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$

@@ -307,7 +307,7 @@ plots.image_rows(asked, tile=0.75)
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
 #
-# (Our network, in which a label adds a learned vector to that of the time, dropped half, for it is used without labels, too; the companion has `classifier_free_loss`.) With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+# (In our network a label adds a learned vector to that of the time, and half of the labels were dropped, for it is used without them, too. The companion has `classifier_free_loss`.) With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -360,7 +360,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. For Gaussians and exact denoisers all can be computed ({numref}`fig-guided-variance`).
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. For Gaussians and exact denoisers everything can be computed ({numref}`fig-guided-variance`).
 #
 # Above 1 *DDIM and DDPM disagree with each other*, and neither draws from the tilted distribution {cite:p}`bradley2024`. So guidance is no longer Bayes' rule: what it samples, something narrower and more typical of its class, depends on the sampler.
 
