@@ -775,7 +775,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws has a smaller squared error than its answer, the best linear estimate, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -972,7 +972,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which are nearly the originals and the second of which show the new class; and the edits by inversion, most of which show the new class."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
