@@ -14,6 +14,7 @@ from book.pages.results_figure import dots
 from bookkit.authoring.labels import Book
 from bookkit.site.landing import samples
 from bookkit.site.templates import plain, read_table
+from companion.zoo.recipes import RECIPES
 
 ENTRIES = {
     "data": "data set",
@@ -48,6 +49,7 @@ def model_cards(book: Book) -> dict[str, Any]:
         "size": size,
         "samples": drawn,
         "of_real": sum(of_real) / len(of_real),
+        "starts": {name: recipe.start for name, recipe in RECIPES.items() if recipe.start},
     }
 
 

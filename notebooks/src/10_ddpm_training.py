@@ -46,7 +46,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step, without a chain. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -410,7 +410,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. So the image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more than that.
 #
 # Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
@@ -435,7 +435,7 @@ for t, error in zip(chosen, found, strict=True):
 assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 
 # %% [markdown]
-# Up to $t = 300$ it is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (next box), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
+# Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (box below), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
 #
 # $$
 # \lVert e_v \rVert^2 = \frac{\lVert e_\varepsilon \rVert^2}{\bar\alpha_t} :
@@ -456,7 +456,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances; to learn these takes a little of the bound in the loss {cite:p}`nichol2021`.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. Learned variances, which help in few steps, need a little of the bound in the loss {cite:p}`nichol2021`.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -510,7 +510,7 @@ plots.curves(
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
 # $$ (eq-deficit)
 #
-# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances. So what a network loses in nats is its weighted excess.
+# where $\mathrm{ELBO}_*$ is the bound of $\varepsilon^*$ with the same variances: all else in {eq}`eq-bound-from-errors` is the same. So what a network loses in nats is its weighted excess.
 #
 # **Check.** A denoiser that is wrong on purpose removes only 80 percent of the noise. The left side is a difference of two bounds, by `elbo_step`. On the right $\mathrm{MSE}_t - \mathrm{MMSE}_t$ is the excess, computed from two predictions alone. The check rejects the excess without its weights.
 
@@ -683,9 +683,9 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"{t}" for t in times.tolist()], tile=0.6)
 
 # %% [markdown]
-# Where is there something to learn?
+# Where is there something to learn? Where the best linear estimate leaves neither all nor nothing of the variance unexplained:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the share of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the share of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels over time. Left, the fraction of the image's variance: the linear schedule falls faster and is near zero from t = 700 on, the cosine reaches zero only at the end. Right, the fraction of the digits' variance that a linear estimate leaves unexplained: the linear schedule's curve rises earlier and is flat at the end."}, "figure": {"caption": "Left: the fraction of the image's variance in $x_t$. Right: the fraction that the best linear estimate leaves unexplained. In brackets, how many times lie above 0.95.", "name": "fig-two-schedules"}}
 centered = (2 * train.images - 1).flatten(1)
 centered = centered - centered.mean(0)
 cov = (centered.T @ centered).double() / len(centered)
@@ -713,7 +713,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# On the linear schedule the best linear estimate leaves nearly all of the variance unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution a schedule must be shifted towards more noise, and it should end in pure noise, where samples start (box).
+# On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution neighboring pixels say nearly the same, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -734,7 +734,7 @@ plots.curves(
 # %% [markdown]
 # It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
 #
-# :::{depth-start} the noise levels matter, and the average has a quarter less excess
+# :::{depth-start} the noise levels matter, and the average has a quarter less excess; train it yourself
 # :::
 # **Schedules.** In short trainings of a small network the noise levels make all the difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
 #
@@ -810,7 +810,7 @@ print(" ".join(letters[10:]))
 # %% [markdown]
 # **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
 #
-# 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print their mean, and state a difference only where both see it.
+# 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print the mean of both, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
 # 3. *Distance*: the squared {term}`Fréchet distance` from the training digits, between two Gaussians with the means $m$ and covariances $C$ of the 64 features of that classifier,
 #
@@ -1200,7 +1200,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. At the same levels of noise, it is more than eight tenths for digits. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. For digits it is more than eight tenths, at the same levels of noise. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]

@@ -16,7 +16,7 @@ from companion.zoo import pretrained
 
 NETWORK = "ddpm-mnist-long"
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same digit. Third row: eight different digits. Fourth row: eight different digits."}, "figure": {"caption": "*At once*: the network's estimate from pure noise, in one call. *No noise*: fifty steps of Algorithm 2 with the noise left out. *Noise*: the same steps with noise added at each. *DDIM*: twenty steps of another kind, without added noise.", "name": "fig-four-ways"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same digit. Third row: digits of several kinds. Fourth row: others, some hard to read."}, "figure": {"caption": "*At once*: the network's estimate from pure noise, in one call. *No noise*: fifty steps of Algorithm 2 with the noise left out. *Noise*: the same steps with noise added at each. *DDIM*: twenty steps of another kind, without added noise.", "name": "fig-four-ways"}}
 model = pretrained(NETWORK)
 denoiser, digit_schedule = model.denoiser, model.schedule
 _ = torch.manual_seed(0)
@@ -640,7 +640,7 @@ assert ring_starts[far_out["DDIM"]].norm(dim=1).min() > 3
 #
 # Does the formula foretell what happens to digits? Here are eight by each sampler.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: clean digits. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: other digits, two of them broken. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
 kinds = {
     "DDIM": ddim_sample,
     "2nd order": dpm_solver_sample,
@@ -667,7 +667,7 @@ assert far["class"].value < far["ddim 20"].value
 for S in (10, 20):
     assert far[f"beta {S}"].value > 2 * far[f"ddim {S}"].value
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four falling curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines below. The curve of beta starts far above all others. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further. The line of 20 steps of DDIM with the class lies below all curves, that of real digits lowest."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors. Level: all thousand steps with $\\beta_t$, twenty of DDIM with the class given, real digits.", "name": "fig-steps-distance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines. The curve of beta starts far above all others and falls below DDIM. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further, nearly to the line of all steps. The lines of real digits and of 20 steps of DDIM with the class lie below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors. Level: all thousand steps with $\\beta_t$, twenty of DDIM with the class given, real digits.", "name": "fig-steps-distance"}}
 in_record, lengths = ("ddim", "dpm-solver", "beta-tilde", "beta"), (10, 20, 50, 100)
 names = dict(zip(kinds, in_record, strict=True))
 of_kind = {name: [far[f"{kind} {S}"] for S in lengths] for name, kind in names.items()}
@@ -726,7 +726,7 @@ fig
 # %% [markdown]
 # With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class. (With the same class $y$ in every call, a sampler draws from $p(x \mid y)$. *Classifier-free guidance*, {doc}`chapter 13 </notebooks/13_diffusion_priors>`, exaggerates what the class changes.)
 #
-# **Draw the class first.** Since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and not recognized are 7.4 ± 1.0 % of DDIM and 7.3 ± 1.5 % of the second order, 9.0 ± 1.5 and 6.2 ± 1.0 percentage points fewer than from the same noise without a class. With $\tilde\beta_t$ they are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps: so twenty steps suffice. The Fréchet distance, of which only differences count at 200 images, falls by 7.4 ± 0.5 and 5.5 ± 0.7.
+# **Draw the class first.** Since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and not recognized are 7.4 ± 1.0 % of DDIM and 7.3 ± 1.5 % of the second order, 9.0 ± 1.5 and 6.2 ± 1.0 percentage points fewer than from the same noise without a class. With added noise they are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: so twenty steps suffice. The Fréchet distance, of which only differences count at 200 images, falls by 7.4 ± 0.5 and 5.5 ± 0.7.
 #
 # So, for this network (for images of a given class or text {cite:t}`lu2022` report DPM-Solver++ ahead of DDIM in few steps):
 #
@@ -743,7 +743,7 @@ fig
 # :::
 # **In twenty steps** added noise and the class help, and twice the steps do not replace them ({ref}`experiment <exp-samplers>`, three times 200 images of this network). At trailing times and without a class 16.4 ± 2.4 % of the images of DDIM are not recognized, 13.4 ± 2.4 % of the second order and 10.6 ± 0.1 % of $\tilde\beta_t$; with the class given, 9.4 ± 1.0 %, 8.9 ± 1.3 % and 2.4 ± 0.3 %. In 40 steps without a class they are 13.8 ± 2.5 % of DDIM, 9.8 ± 0.2 % of $\tilde\beta_t$. The trailing times help the second order with a class, from 10.1 ± 1.5 % at even times.
 #
-# **In ten steps** the times matter to the second order. The record has 500 images of each, from the same noise; the fourth row is drawn by DDIM in 20 steps with the class.
+# **In ten steps** the times matter to the second order, and to $\tilde\beta_t$. The record has 500 images of each, from the same noise; the fourth row is drawn by DDIM in 20 steps with the class.
 
 # %% tags=["numbers", "columns"]
 votes, _ = load_record(f"{NETWORK}-times")

@@ -259,13 +259,13 @@ fig
 # \frac{s^2}{1 - h / (4 s^2)} ,
 # $$ (eq-langevin-bias)
 #
-# and for $h \ge 4 s^2$ it never settles: the finest detail dictates the step, which then hardly moves a point at high noise.
+# and for $h \ge 4 s^2$ it never settles: the finest detail dictates the step.
 #
 # :::{dropdown} Proof
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight. A chain stays in the mode near which it starts. From a symmetric start, two such modes get about half of the chains each, whatever their weights.
+# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two such modes get about half of the chains each, whatever their weights.
 #
 # {cite:t}`song2019` add so much noise that all modes merge into one, in which a chain moves freely, and then lower it level by level.
 #
@@ -279,7 +279,7 @@ fig
 # The last $x$ is the sample.
 # :::
 #
-# The noise also gives the network examples where data are rare. One network learns all levels, with $\log \sigma$ as an input, here on the ring. The loss is the left side of {eq}`eq-denoising-score-matching` times $\sigma^2 / 2$, so that all levels count alike, at random levels.
+# Steps small enough for the last level would hardly move a point at the first, so they grow with the noise. And noise gives the network examples where data are rare. One network learns all levels, with $\log \sigma$ as an input, here on the ring. The loss is the left side of {eq}`eq-denoising-score-matching` times $\sigma^2 / 2$, so that all levels count alike, with a random level for each point.
 #
 # **Check.** 200,000 points start with the variance of {eq}`eq-langevin-bias`, and three steps must leave it as it is. The check rejects the variance $s^2$, and a bias of half the size.
 
@@ -417,7 +417,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# If steps become infinitely many and small, annealing and the DDPM become one equation, and the way back two, which samplers solve. A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
+# If the steps become infinitely many and small, adding noise becomes one equation, and the way back two, which samplers solve. A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
 #
 # $$
 # \mathrm{d} x = - \frac12 \beta(t)\, x\, \mathrm{d} t + \sqrt{\beta(t)}\, \mathrm{d} w , \qquad \text{so that} \quad x_t \sim \mathcal{N}\big( \sqrt{\bar\alpha(t)}\, x_0,\; (1 - \bar\alpha(t))\, I \big) , \quad \bar\alpha(t) = e^{- \int_0^t \beta} .
@@ -516,7 +516,7 @@ fig
 # \frac{\mathrm{d} x}{\mathrm{d} r} = \frac12 \big( x + \nabla \log q_r(x) \big) ,
 # $$ (def-probability-flow)
 #
-# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$: not all points climb to the modes, for they follow the score of each level only as far as $q_r$ itself narrows.
+# where $q_r$ is the distribution of $x_t$ at $\log \bar\alpha_t = r$. The points do not all climb to the modes: they follow the score of each level only as far as $q_r$ itself narrows.
 #
 # :::{dropdown} In one equation
 # That the density of the moving points is $q_r$ is the *continuity equation*,
@@ -534,7 +534,7 @@ fig
 #
 # leads from $q_r$ at a low $r$ to $q_r$ at all later ones. In papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`, whose discrete steps are those of the DDPM.
 #
-# What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
+# Why may $\eta$ be anything? What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
 #
 # **Checks.** For the mixture of three Gaussians all derivatives of {eq}`eq-continuity` are computed by automatic differentiation; a velocity with the whole score is rejected. For {eq}`eq-reverse-sde` and Gaussian data, the variance after each Euler step follows from the one before. It starts at $r = -10$ with the right variance and takes 2000 and 4000 steps to the data, for three $\eta$. The noise without its part of the score, that part without the noise, and $\eta$ in place of $\eta^2$ are rejected.
 
@@ -708,7 +708,7 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # \nabla \cdot v = \operatorname{tr} J = \mathbb{E}_\nu \big[ \nu^\top J\, \nu \big] ,
 # $$ (eq-hutchinson)
 #
-# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (Below, points have the color of the mode in which they end.)
+# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (In the film, points have the color of the mode in which they end. Each start has one end, so the colors form sectors.)
 
 # %% tags=["figure"]
 _ = torch.manual_seed(0)
@@ -754,13 +754,13 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # %% [markdown]
 # **What has this likelihood to do with the ELBO?** One score network is *two* models. The flow's likelihood is computed; the chain with noise has another, of which we know only a bound, the ELBO. They are equal if the score is exact.
 #
-# **Which weights make the score loss a bound?** During $\mathrm{d} r$ the true way back and the network's both have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. That of whole paths is the sum, and that of their ends is at most as large:
+# **Which weights make the score loss a bound?** During $\mathrm{d} r$ the true way back and the network's both have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. That of whole paths, which both start in noise, is the sum, and that of their ends is at most as large:
 #
 # $$
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of noisy data of *any* distribution {eq}`eq-score-integral`. So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. By {eq}`eq-noise-is-score` and $\mathrm{d} r = (1 - \bar\alpha)\, \mathrm{d} \log \mathrm{SNR}$ this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It collects most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
+# with equality if $s_\theta$ is the score of noisy data of *any* distribution {eq}`eq-score-integral`. So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. By {eq}`eq-noise-is-score` and $\mathrm{d} r = (1 - \bar\alpha)\, \mathrm{d} \log \mathrm{SNR}$ this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It collects most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -775,7 +775,7 @@ wrong = {"no half": 2 * right, "simple loss": of_weighted}
 verify("eq-score-bound", left, right, quadrature.within(1e-6), rejects=wrong)
 
 # %% [markdown]
-# How far apart are both for a *trained* network, here `ddpm-digits` ({ref}`chapter 10 <sec-ddpm-samples>`)?
+# How far apart are both for a *trained* network, here that of the $8 \times 8$ digits ({ref}`chapter 10 <sec-why-v>`)?
 #
 # :::{depth-start} sixty Heun steps and one random direction follow point and volume
 # :::
@@ -853,7 +853,7 @@ curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
 plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
 
 # %% [markdown]
-# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain, a likely cause of the second is the inexact score, whose errors the bound sums along the whole path. No theorem says that the flow must win.
+# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain; a likely cause of the second is the inexact score, whose errors the bound sums along the whole path. No theorem says that the flow must win.
 #
 # *Sources: E09.*
 
@@ -873,7 +873,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
 # $$ (eq-flow-matching)
 #
-# Its paths are curved all the same: the velocity is a mean over all pairs whose line passes here, and on the way their weights change. Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
+# The paths are curved all the same: the velocity is a mean over all pairs whose line passes here, and on the way their weights change. Noise, image, the $v$ of {ref}`chapter 10 <sec-why-v>`, score and velocity are five parametrizations of one function; the methods differ in clock and weights.
 #
 # :::{dropdown} Proof
 # Put $\sigma = u / (1 - u)$, so that $c\, x_r = (1 - u)\, \tilde{x}$ with $\tilde{x} = x_r / \sqrt{\bar\alpha}$ and $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. Then the derivative is $- \tilde{x} + (1 - u)\, \varepsilon^* / (1 - u)^2 = - \tilde{x} + \varepsilon^* / (1 - u)$, and with $\tilde{x} = \hat{x} + \sigma \varepsilon^*$ this is $\varepsilon^* - \hat{x}$. $\square$
@@ -1024,7 +1024,7 @@ fig
 # a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
 # $$ (eq-mean-flow)
 #
-# and the integral is gone. In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$, which most examples of a batch get:
+# and the integral is gone. (The last term is there because $s$ grows with $u$ if the end is fixed.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$, which most examples of a batch get:
 
 # %%
 show(mean_flow_loss, docstring=False)

@@ -105,7 +105,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 # (sec-bayes-score)=
 # ## Bayes' rule for the denoiser
 #
-# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$.
+# Why call a diffusion model a *prior*? It knows $p(x)$, what images look like, before anything is asked. A request adds $y$, what is known about the image: its class, some pixels, a blurred copy. A *likelihood* $p(y \mid x)$ says how well an image fits, and Bayes' rule joins the two, $p(x \mid y) \propto p(x)\, p(y \mid x)$. Only the likelihood changes with the request.
 #
 # Samplers use nothing but the denoiser $\hat{x}(x_t) = \mathbb{E}[x \mid x_t]$; with a condition they need $\mathbb{E}[x \mid x_t, y]$. Bayes' rule holds for noisy images too: $q(x_t \mid y) = q(x_t)\, q(y \mid x_t) / p(y)$. The normalizer $p(y)$, a hard integral over all images, does not depend on $x_t$, so the gradient of the logarithm loses it:
 #
@@ -230,15 +230,15 @@ for t, panel in zip((60, 20, 8), panels, strict=True):
 fig
 
 # %% [markdown]
-# At high noise the estimate lies in the hole of the ring, and what a classifier says of it means little. At little noise the point and the integral agree. Every method puts something in the integral's place:
+# At high noise the estimate lies in the hole of the ring, where there are no data, and what a classifier says of it means little. At little noise the point and the integral agree. Every method puts something in the integral's place:
 #
 # | method | in place of the integral | weakness |
 # |---|---|---|
-# | classifier guidance {cite:p}`dhariwal2021` | a classifier of *noisy* images learns $q(y \mid x_t)$ | a network for each kind of $y$ |
-# | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | pairs of $x$ and $y$ |
+# | classifier guidance {cite:p}`dhariwal2021` | a classifier of *noisy* images learns $q(y \mid x_t)$ | needs a network for each kind of $y$ |
+# | classifier-free guidance {cite:p}`ho2022` | a denoiser learns $\mathbb{E}[x \mid x_t, y]$ | needs pairs of $x$ and $y$ |
 # | DPS {cite:p}`chung2023`, universal guidance {cite:p}`bansal2023` | one point: $p(y \mid \hat{x}(x_t))$ | too sure while $x_t$ is noisy; hand-set steps |
 # | ΠGDM {cite:p}`song2023pigdm`, posterior covariance {cite:p}`peng2024` | a Gaussian around $\hat{x}(x_t)$ | several modes of $q(x \mid x_t)$ |
-# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | pixels do not fit, or many calls |
+# | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
 # | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$ alternate with denoising steps, the prior | no distribution |
 #
 # The first two train on noisy images with $y$; the others need only $p(y \mid x)$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
@@ -256,7 +256,7 @@ def guided_by(log_likelihood, prior, schedule, most=math.inf):
     return hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of all classes, some broken. Second and third row: most are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier that is shown the noisy image, or the estimate, and by labels.", "name": "fig-clean-classifier"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of eight images. First row, classifier applied to the noisy image: digits of several classes, some broken. Second and third row: nearly all are sevens."}, "figure": {"caption": "Asked for sevens: by a classifier that is shown the noisy image, or the estimate, and by labels.", "name": "fig-clean-classifier"}}
 _ = torch.manual_seed(0)
 starts = torch.randn(8, 1, 28, 28)
 
@@ -283,7 +283,7 @@ plots.image_rows(asked, tile=0.75)
 # %% [markdown]
 # The gradient goes through the denoiser, a backward pass at each step; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# This classifier was trained without noise. Shown $x_t$ as it is, it makes few sevens, likely because it answers to small changes of a noisy image that draw no seven; shown the estimate, nearly as many as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below 6: near pure noise it grows without limit, just where a point estimate is worst.
+# This classifier was trained without noise. Shown $x_t$ as it is, it makes few sevens, likely because it answers to small changes of a noisy image that draw no seven; shown the estimate, it makes most images sevens, as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::
@@ -307,7 +307,7 @@ plots.image_rows(asked, tile=0.75)
 # 3. Take a step of gradient descent on the usual loss {eq}`def-simple-loss`, or on that of $v$.
 # :::
 #
-# (Our network dropped half; the companion has `classifier_free_loss`.) With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
+# (In our network a label adds a learned vector to that of the time, and half of the labels were dropped, for it is used without them, too. The companion has `classifier_free_loss`.) With $\hat{x}(x_t, y)$ for the estimate with the label, the *guided* denoiser is
 #
 # $$
 # \hat{x}_\kappa(x_t, y) = \hat{x}(x_t) + \kappa\, \big( \hat{x}(x_t, y) - \hat{x}(x_t) \big) .
@@ -360,7 +360,7 @@ verify("eq-guided-languages", direct, by_weights, exact.within(1e-8), rejects=wr
 # (sec-above-scale-one)=
 # ### What is sampled above scale 1?
 #
-# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. For Gaussians and exact denoisers all can be computed ({numref}`fig-guided-variance`).
+# Not the *tilted* distribution $p_\kappa(x) \propto p(x)\, p(y \mid x)^\kappa$. A sampler needs the score of a distribution to which noise was added, and to tilt and then add noise is not to add noise and then tilt. For Gaussians and exact denoisers everything can be computed ({numref}`fig-guided-variance`).
 #
 # Above 1 *DDIM and DDPM disagree with each other*, and neither draws from the tilted distribution {cite:p}`bradley2024`. So guidance is no longer Bayes' rule: what it samples, something narrower and more typical of its class, depends on the sampler.
 
@@ -467,7 +467,7 @@ verify("eq-guided-variance", x_0[:, 0], chain, variance, rejects=wrong)
 #
 # A larger scale makes the class clearer:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one some are not the digit of their column; at scale three all are. At scale nine some strokes are much thicker."}, "figure": {"caption": "One noise image for each class, at three scales. At the largest, strokes become too thick.", "name": "fig-guidance-grid"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits, zero to nine in each. At scale one the digit in the column of the three is a nine, and two others are hard to read; at scale three all are the digit of their column. At scale nine some strokes are thicker."}, "figure": {"caption": "One noise image for each class, at three scales. At the largest, strokes become too thick.", "name": "fig-guidance-grid"}}
 _ = torch.manual_seed(2)
 ten, starts, twelve = torch.arange(10), torch.randn(10, 1, 28, 28), digit_schedule.evenly(12)
 grid_rows = {}
@@ -548,7 +548,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about ten percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls as steeply and stays far to the left. The line of the weaker network falls as low as both and runs nearly as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down; not recognized by two classifiers, in excess over real digits) and costs (to the right). Middle: $400 < t \\le 900$. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about eight percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls more steeply and stays far to the left. The line of the weaker network falls as low as both and runs as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down; not recognized by two classifiers, in excess over real digits) and costs (to the right). Middle: $400 < t \\le 900$. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -625,7 +625,7 @@ fig
 # $$ (eq-normal-posterior)
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain. Given $x_t$, $y$ has the covariance $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone. So it goes too far, most at high noise; near the data $C_t$ vanishes, and both agree.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain. Given $x_t$, $y$ has the covariance $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone. So it goes too far, most at high noise; near the data $C_t$ vanishes, and the two agree.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -718,7 +718,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot, and {cite:t}`chung2023` tune the step for each task. Posterior-mean guidance does not, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown), and {cite:t}`chung2023` tune the step for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -757,7 +757,7 @@ assert abs(second.mean() - 1.2) < 0.06 and abs(second.var() - 0.36) < 0.06
 # :::{depth-end}
 # :::
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines; by replacement, some are not digits, since the halves do not fit."}, "figure": {"caption": "One upper half, and completions, which show what it leaves open. By replacement, each step taken once or four times, some halves do not fit.", "name": "fig-completions"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: the upper half of one digit, gray below. Then three rows of completed digits with that upper half and different lower halves. By posterior-mean guidance most are nines, and two are odd; by replacement with each step taken once two are not digits, since the halves do not fit; taken four times nearly all are nines."}, "figure": {"caption": "One upper half, and completions, which show what it leaves open. By replacement, some halves do not fit if each step is taken once; taken four times, nearly all do.", "name": "fig-completions"}}
 _ = torch.manual_seed(0)
 known, starts = given.expand(8, -1, -1, -1), torch.randn(8, 1, 28, 28)
 times_25 = digit_schedule.evenly(25)
@@ -775,13 +775,13 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# The mean of eight draws has a smaller squared error than the best linear estimate, by a Gaussian prior, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
-# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits: it knows which pixels vary together, but not that digits are made of strokes; {eq}`eq-normal-posterior` gives its answer.
+# {numref}`fig-restored` measures one pixel in five, and the means of 4 × 4 blocks, with noise of standard deviation 0.05. The *Gaussian* prior has the mean and covariance of the digits, and {eq}`eq-normal-posterior` gives its answer.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the coarse grid some are broken."}, "figure": {"caption": "Two measurements, and what two priors make of them: the Gaussian prior blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Seven rows of eight images. The true digits on top. Then twice three rows: the measurement, a blurred reconstruction by the Gaussian prior, and a sharp one by the diffusion prior, for scattered pixels and for a coarse grid. Most of the sharp ones are digits; for the scattered pixels two are broken, for the coarse grid one."}, "figure": {"caption": "Two measurements, and what two priors make of them: the Gaussian prior blurs, the diffusion prior strokes, not always the right ones.", "name": "fig-restored"}}
 _ = torch.manual_seed(0)
 some, sigma_y = torch.randperm(784)[:157], 0.05
 units = torch.eye(784)
@@ -822,7 +822,7 @@ plots.image_rows(shown, tile=0.6)
 # (sec-latent-diffusion)=
 # ## Latent diffusion
 #
-# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`). *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, is trained to encode the images, and then a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step takes less than a hundredth of the arithmetic:
+# Most bits of an image are detail that nobody sees ({ref}`chapter 10 <sec-thrown-away>`), yet every step computes every pixel. *Latent diffusion* {cite:p}`rombach2022,vahdat2021` divides the work: a *first stage*, a VAE, is trained to encode the images, and then a diffusion model learns the distribution of the codes. To sample, draw a code and decode it. For our digits a step takes less than a hundredth of the arithmetic:
 
 
 # %% tags=["numbers"]
@@ -842,7 +842,7 @@ print(f"16 codes: {in_codes / 1e6:.2f} million a step, {to_decode / 1e6:.1f} to 
 assert in_pixels > 100 * in_codes
 
 # %% [markdown]
-# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. The bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes the place of its unknown $\log p(z)$:
+# **The bound.** With noisy codes $\tilde{z}_t$ above the VAE's $z$ there is one chain of latents, $x \leftarrow z \leftarrow \tilde{z}_1 \leftarrow \dots \leftarrow \tilde{z}_T$. The bound of the diffusion, $\mathrm{ELBO}_{\mathrm{d}}(z) \le \log p(z)$, takes the place of $\log p(z)$, which is not known:
 #
 # $$
 # \begin{aligned}
@@ -964,7 +964,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats do that? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$, and $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats do that? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
 #
 # *Sources: E08.*
 
@@ -972,9 +972,9 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which keep more of the originals and the second of which show the new class; and the edits by inversion, which stay close to the originals."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which are nearly the originals and the second of which show the new class; and the edits by inversion, most of which show the new class."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
 source, own = to_symmetric(test.images[:8]), test.labels[:8]
 target = (own + 1) % 10
@@ -1075,9 +1075,9 @@ fig
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping (with a bound for each image, *dynamic thresholding* {cite:p}`saharia2022`) repairs the range, but not the thickness of the strokes; guidance in the middle alone leaves them as they are.
+# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping (with a bound for each image, *dynamic thresholding* {cite:p}`saharia2022`) repairs the range, but hardly the thickness of the strokes; guidance in the middle alone leaves most strokes thin.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: the strokes are very thick. At scale fifteen, clipped: about as thick, and one digit has another shape. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates clipped at every step, or for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: thicker strokes, one digit nearly filled. At scale fifteen, clipped: most strokes about as thick. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates clipped at every step, or for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
