@@ -1090,7 +1090,7 @@ fig
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
 # $$ (eq-total-variance)
 #
-# The means have only the first term; they hide 35 percent of the variance ({numref}`fig-mean-and-draw`).
+# The means have only the first term ({numref}`fig-mean-and-draw`).
 #
 # **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone. Together they must be the variance of Bernoulli pixels with the mean image, $\bar p_j (1 - \bar p_j)$.
 
