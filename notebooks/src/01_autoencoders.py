@@ -312,7 +312,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-training` the network passes every affine autoencoder. Four codes of 16 dimensions on the 10,000 test images, the networks after ten epochs, the error summed over the pixels (+- one standard error over images):
+# In {numref}`fig-training` the network passes every affine autoencoder. Four codes of 16 dimensions on the 10,000 test images, with the networks trained for ten epochs and the error summed over the pixels (+- one standard error over images, not runs):
 
 # %% tags=["numbers"]
 conv = pretrained("conv-ae-mnist")
@@ -425,7 +425,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything. That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
@@ -463,11 +463,11 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up, random weights are worst.
+# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier, which adds little of its own. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up; random weights are worst.
 #
 # Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. But the error says how easily the decoder draws an image, not how often such images occur: a black image has a smaller error than almost every digit.
 #
-# :::{depth-start} with few labels a code helps; its error misses hidden ones
+# :::{depth-start} with few labels a code helps a little; its error misses a hidden class
 # :::
 # **What lies between the classes.** Here are the variances, summed over the dimensions, and how much of them lies between the ten classes (a code has another unit than pixels):
 
@@ -486,7 +486,7 @@ for name, values in parts.items():
     print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
 
 # %% [markdown]
-# **Few labels.** Most of this lead depends on how the inputs are scaled. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. If all inputs are divided by one number, instead of each by its own standard deviation, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
+# **Few labels.** {numref}`fig-labels` has twelve sets of 30 labels and three of each larger size. Most of the lead of the codes depends on how the inputs are scaled. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. If all inputs are divided by one number, instead of each by its own standard deviation, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
 #
 # **Fine-tuning.** Put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise and, as a control, from random weights, with the same labels, batches and number of steps, on three separate sets of labels (the columns). The encoder of the denoiser is the best start on each of three sets; the plain one helps less. Each was trained once, so this compares two networks, not two methods.
 
@@ -594,7 +594,7 @@ print("a blank image has a smaller error than 95 % of the test digits:", low)
 # \mathcal{L}_\text{DAE} = \mathbb{E}_{x} \, \mathbb{E}_{\varepsilon \sim \mathcal{N}(0, \sigma^2 I)} \lVert x - f(g(x + \varepsilon)) \rVert^2 .
 # $$ (def-denoising-loss)
 #
-# A copy keeps the noise and has the loss $\sigma^2 D$. To do better, one has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
+# A copy keeps the noise and has the loss $\sigma^2 D$. To do better, a network has to know what clean images look like. Think of them as a curved surface, a {term}`manifold`: noise leads off it, and a good denoiser leads back.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits: clean; under strong noise, hardly readable; smooth and gray on a mottled ground; sharp white strokes on black."}, "figure": {"caption": "Test digits, the same with noise of $\\sigma = 0.5$, and what the best linear map {eq}`eq-linear-dae-optimum` and a trained network make of the second row.", "name": "fig-denoised"}}
 ten, generator = test.images[:10], torch.Generator().manual_seed(0)
@@ -709,7 +709,7 @@ def best_denoiser(x_tilde, points, sigma):
     return log_weight.softmax(1) @ points  # the posterior mean
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a smooth crescent; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels, scaled in each panel. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
 turn = math.pi * torch.rand(70).double() ** 0.8
 arc = torch.stack([turn.cos(), turn.sin() - 0.3], 1)
 cluster = 0.08 * torch.randn(30, 2).double() + torch.tensor([0.1, -0.8])
@@ -730,7 +730,7 @@ for panel, sigma in zip(panels, (0.12, 0.35, 0.9), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
+# In {numref}`fig-arrows` little noise makes an arrow lead to the nearest points; with much noise all arrows lead to one middle. A point that only follows them ends at a mode, a peak, of the *noisy* density, for large $\sigma$ far from data: strong noise shows the way from afar, little noise where data are.
 #
 # Does a network find these arrows? For data uniform on the unit circle the best denoiser is known.
 #
@@ -824,7 +824,7 @@ fig
 #
 # ### Digits from arrows
 #
-# Can such arrows *draw*? Alone they end at a peak of the density. So go a fraction $\eta$ of the way, add noise, and repeat:
+# Can such arrows *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
 #
 # $$
 # \tilde{x} \leftarrow \tilde{x} + \eta \big( r(\tilde{x}) - \tilde{x} \big) + \sqrt{2 \eta}\; \sigma\, \xi, \qquad \xi \sim \mathcal{N}(0, I) .
@@ -857,7 +857,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; trained without noise it rarely does. Many noise levels make a *diffusion model*.
+# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
@@ -873,7 +873,7 @@ plots.image_rows(rows)
 #
 # where $\lambda > 0$ is a weight. The derivative is in the input, not in the weights, because the code should react little to changes of the *image*. Alone, the penalty is smallest, zero, if all images share a code. So the terms compete: reconstruction needs the directions along the manifold, in which images differ; the penalty shuts those across.
 #
-# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$ {cite:p}`madry2018`,
+# The *adversarially robust* autoencoder disturbs the input in the worst way within a ball of radius $R$, as for classifiers {cite:p}`madry2018`,
 #
 # $$
 # \mathcal{L}_\text{robust} = \mathbb{E}_x \max_{\lVert \delta \rVert \le R} \lVert x - f(g(x + \delta)) \rVert^2 .
@@ -885,7 +885,7 @@ plots.image_rows(rows)
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. A number is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway one sees a blurred mixture, as no image told it what to draw.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. What can be measured is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway, where no image told the decoder what to draw, one sees a blurred mixture.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::
@@ -1153,7 +1153,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$, so more dimensions make codes harder to hit.
 #
-# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If they are mixed and divided at random, is it ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture is nearer than the Gaussians.
+# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If both are mixed and divided at random, is the distance ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture is nearer than the fitted Gaussian.
 
 # %% tags=["serves"]
 part = min(1500, len(codes) // 4)
@@ -1173,13 +1173,13 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The density at the samples of the standard Gaussian is not low, but the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian differ as digits do, but lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The density at the samples of the standard Gaussian is not low, but density is codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #
 # :::{depth-start} a two-sample test rejects both Gaussians
 # :::
-# The table has the mean log-density under the mixture, in nats, and the mean squared distance of two decoded images. The log-density at the samples of the fitted Gaussian is 14 nats lower than at real codes.
+# The table has the mean log-density under the mixture, in nats, and the mean squared distance of two decoded images. The log-density at the samples of the fitted Gaussian is 14 nats lower than at real codes, but their images differ as digits do; those of the standard Gaussian hardly differ.
 
 # %% tags=["numbers", "columns"]
 print(f"{'codes':20s}{'log-density':>16s}  {'distance of images':>18s}")
@@ -1287,7 +1287,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
+# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`, the unit of natural logarithms. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
 #
 # A high density is no verdict, though: in this model the bound of a black image is far above that of a digit, and other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #
@@ -1299,7 +1299,7 @@ plots.curves(
 # A black image has a bound of 976 ± 5 nats ({ref}`experiment <exp-code-model>`).
 # :::
 #
-# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by it makes a variational autoencoder (chapter 6); for many noise levels it becomes a sum of denoising losses, the diffusion model (chapter 9).
+# To train for the likelihood we need the KL divergence (chapter 2) and the bound (chapter 3). An encoder trained *towards* $p(z)$ by this bound makes a variational autoencoder (chapter 6); for many noise levels the bound becomes a sum of denoising losses, the diffusion model (chapter 9).
 #
 # :::{dropdown} If you come from the lectures
 # The contracting penalty is a derivative in the input; the check of {eq}`eq-tanh-jacobian` rejects one in the weights (E4 of the {doc}`errata </book/errata>`). Autoencoders do have a probabilistic reading: a squared error is a Gaussian log-density, and the denoising one has {prf:ref}`thm-score`. Features need no lower dimension than the data, as a wide denoising autoencoder shows. And one must say whether the error is squared {eq}`eq-mean-minimizes`.

@@ -104,7 +104,7 @@ print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
 # $$ (eq-kl-waste)
 #
-# For example, `abbbbccd` with the code made for its frequencies, and with another:
+# For example, we write `abbbbccd` with the code made for its frequencies, and with another:
 #
 # **Check.** The bits of both texts are counted, and the difference per letter is compared with the KL divergence. The other order of the arguments and a result in bits are rejected.
 
@@ -257,7 +257,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-likelihood` the loss is smallest at $s = \sqrt{10}$, so it is the *wide* Gaussian of the opening figure that maximum likelihood chooses.
+# In {numref}`fig-likelihood` the loss, minus the mean log-likelihood, is smallest at $s = \sqrt{10}$, so it is the *wide* Gaussian of the opening figure that maximum likelihood chooses.
 #
 # **Check.** For two Gaussians the mean log-likelihood is an integral, and entropy and KL divergence come from torch. A plus sign and the other order are rejected.
 
@@ -277,9 +277,9 @@ print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 # %% [markdown]
 # What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. By the same sum, $n$ samples from $p$ look like samples from $q$ with a probability of about $e^{-n D(q \Vert p)}$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: it cannot be compared with others. Added noise prevents it.
+# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: its likelihood cannot be compared with others. Added noise prevents such zeros.
 #
-# :::{depth-start} how rarely samples look like another distribution
+# :::{depth-start} the KL divergence is the rate at which samples cease to look like another distribution
 # :::
 # How probable is it that $n$ samples from $p$ look as if they came from $q$? It is $e^{-n D(q \Vert p)}$, up to a factor whose logarithm is small compared with $n$ {cite:p}`cover2006`. Note the order: the distribution from which the samples come stands second.
 #
@@ -335,7 +335,7 @@ for b in (0.5, 0.6):
 # (sec-two-directions)=
 # ## Forward and reverse KL: two orders, two answers
 #
-# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there (that mass is missing elsewhere). The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
 # Move $q$ away from $p$ and compare the two integrands.
 
@@ -454,7 +454,7 @@ plots.curves(
 # %% [markdown]
 # Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
 #
-# :::{depth-start} to leave out a mode costs log 2, or the squared distance
+# :::{depth-start} to leave out a mode costs log 2 in reverse, the squared distance forward
 # :::
 # The distance at which the two searches of {numref}`fig-mode-choice` become equal:
 
@@ -536,7 +536,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-gaussians)
 #
-# as the mean of a quadratic form is a trace. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
+# as $\mathbb{E}_p\, (x - a)^\top M (x - a) = \operatorname{tr}(M \Sigma_p) + (\mu_p - a)^\top M (\mu_p - a)$. Two special cases are used from chapter 3 on. When $q$ is the standard Gaussian,
 #
 # $$
 # \begin{aligned}
@@ -554,7 +554,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 # \end{aligned}
 # $$ (eq-kl-diagonal)
 #
-# Half of $\mu_j^2$ is for a mean off the origin, half of $\sigma_j^2 - 1 - \log \sigma_j^2$ for a width other than 1. A small error of the width is the more expensive: a factor of $e^\delta$ costs about $\delta^2$ nats in either direction, a shift by $\delta$ only $\delta^2 / 2$. Large shifts and widths cost half their square; a small width only $\log (1 / \sigma_j)$, but without bound: no encoder that returns a $\sigma_j$ can afford $\sigma_j = 0$, a code without noise.
+# The term $\frac12 \mu_j^2$ is for a mean off the origin, $\frac12 (\sigma_j^2 - 1 - \log \sigma_j^2)$ for a width other than 1. A small error of the width is more expensive than one of the mean: a factor of $e^\delta$ costs about $\delta^2$ nats in either direction, a shift by $\delta$ only $\delta^2 / 2$. Large shifts and widths cost half their square; a small width only $\log (1 / \sigma_j)$, but without bound: no encoder can afford $\sigma_j = 0$, a code without noise.
 #
 # To check such a formula, compare it with mean log-ratios of samples, at variances that differ and are not 1: at $\mathcal{N}(1, \frac14)$ the last formula gives 0.818 nats, with the variance squared by mistake 1.418. For $p = q$ it must be zero.
 #
@@ -826,7 +826,7 @@ print("the entropy changes under exp:", abs(entropy_after - p.entropy()).item() 
 print(f"before {before:.4f}, after exp {after_exp:.4f}, after abs {after_abs:.4f} nats")
 
 # %% [markdown]
-# :::{depth-start} a map may lose what does not tell p from q
+# :::{depth-start} a map keeps the KL divergence if it keeps what tells p from q
 # :::
 # If the right side of {eq}`eq-data-processing` is finite, equality holds if and only if $p$ and $q$ have the same conditional distribution of $x$ given $\tau(x)$, for almost every value of $\tau(x)$ under $p$: then the rest in the proof is zero. It does not need a one-to-one map. Toss a coin three times. The *number* of heads does not contain the order, and yet it loses nothing that could tell two coins apart, since given the number every order is equally likely for both. Such a map is called *sufficient* in statistics. The first toss alone is not sufficient. Chapter 9 uses the same criterion for a chain of noisy images.
 #
@@ -871,7 +871,7 @@ verify("eq-data-processing", after, before, at_most(1e-12), rejects=lower)
 # D_{\mathrm{KL}} = \frac{\delta^2}{2 \sigma^2} , \qquad \operatorname{TV} = \operatorname{erf}\Big( \frac{\delta}{2 \sqrt{2}\, \sigma} \Big) .
 # $$ (eq-noisy-points)
 #
-# The first is {eq}`eq-kl-normals` for equal variances; for the second, the densities cross halfway, so the event is a half-line. Now both say $\delta$, and the gradient points in the right direction ({numref}`fig-noisy-points`). Why then the KL divergence? Because it is the mean of a log-ratio: the unknown density of the data drops out {eq}`eq-likelihood-kl`, for Gaussians it has a closed form, and over a chain of steps it is a sum.
+# The first is {eq}`eq-kl-normals` for equal variances; for the second, the densities cross halfway, so the event is a half-line. Now both depend on $\delta$, and the gradient points in the right direction ({numref}`fig-noisy-points`). Why then the KL divergence? Because it is the mean of a log-ratio: the unknown density of the data drops out {eq}`eq-likelihood-kl`, for Gaussians it has a closed form, and over a chain of steps it is a sum.
 #
 # **Check.** Both are compared with integrals; forms in which the variance is not doubled are rejected.
 
@@ -924,7 +924,7 @@ plots.curves(
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
 # :::
 #
-# Of the 0.74 nats from $\mathcal{N}(0, 0.3)$ to $\mathcal{N}(1, 1.5)$ the first unit of noise variance takes 0.45.
+# For example, of the 0.74 nats from $\mathcal{N}(0, 0.3)$ to $\mathcal{N}(1, 1.5)$ the first unit of noise variance takes 0.45.
 #
 # **Check.** For two Gaussians both sides have a closed form. For a Gaussian and a mixture of two, the left side is a difference quotient and the right side an integral. The roles of $p$ and $q$ cannot be exchanged on the right: an expectation under $q_\tau$ is rejected, and so is the identity without its half. Last, the integral over the noise, from $10^{-6}$ to $10^6$, is compared with the KL divergence of the two Gaussians.
 
@@ -1006,7 +1006,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
 #
 # :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::

@@ -90,7 +90,7 @@ show(Vae, docstring=False)
 # %% [markdown]
 # **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
 #
-# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
+# Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. An error counts most where the decoder is sure. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
 # :::{depth-start} the best variance of a Gaussian decoder is its mean squared error
 # :::
@@ -218,7 +218,7 @@ print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
 # %% [markdown]
 # Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign of the KL it grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient is that in the logits, the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient, of the log-likelihood in the logits, is the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
 with torch.no_grad():
     q, z = vae.posterior(one), vae.posterior(one).sample()
@@ -383,13 +383,13 @@ for name, (_, x, z, rebuilt, new) in plane.items():
 # :::{depth-end}
 # :::
 #
-# **Should each cloud equal the prior, then?** No: then the latent would say nothing. What samples need is that the clouds *together*, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$, look like the prior. The mean KL contains both, information and mismatch {eq}`eq-surgery`:
+# **Should each cloud equal the prior, then?** No: then the latent would say nothing. What samples need is that the clouds *together*, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$, look like the prior. The mean KL has a part for each {eq}`eq-surgery`:
 #
 # $$
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q_\phi(z \mid x) \Vert p(z)\big) = \underbrace{I(x; z)}_{\text{information}} + \underbrace{D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big)}_{\text{mismatch}} .
 # $$
 #
-# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. On the arc, with all three (± one standard error of five networks, here and below):
+# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. On the arc, with all three ingredients (± one standard error of five networks, here and below):
 
 # %% tags=["numbers"]
 q, x, z, *_ = plane["all three"]
@@ -497,7 +497,7 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows:
 #
-# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. (What is left of the KL is no information: all clouds are off the prior alike.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
+# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. While the decoder ignores $z$, the encoder feels the KL alone. (What is left of the KL is no information: all clouds are off the prior in the same way.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
 #
 # Decoder and encoder can both overfit {cite:p}`cremer2018`, so here are test digits:
@@ -558,9 +558,9 @@ fig
 # %% [markdown]
 # In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ a nat of rate must buy $\beta$ nats of distortion, so the curve has the slope $-\beta$; at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is a looser lower bound of $\log p_\theta(x)$, as the KL is not negative; for $\beta < 1$ it need not be a bound.
 #
-# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: most are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions and samples after 180 steps.
+# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: more are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions and samples after 180 steps.
 #
-# :::{dropdown} In numbers
+# :::{dropdown} Rate, mismatch and samples in numbers
 # With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
 # :::
 
@@ -619,7 +619,7 @@ Slider(
 #
 # In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. There are two kinds.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can, as it predicts each pixel from those before it; each nat in $z$ is then a pure loss. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals can express any distribution. Each nat in $z$ is then a pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
 # 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
 #
 # :::{depth-start} a decoder that needs no latent makes collapse the optimum
@@ -733,7 +733,7 @@ print(
 # :::{depth-end}
 # :::
 #
-# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
+# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
 # Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. A change has helped only if the difference is several times its standard error.
 
@@ -1043,7 +1043,7 @@ print("and more active units:", two[1].num_active > two[0].num_active)
 # \end{aligned}
 # $$ (def-two-gaps)
 #
-# To measure the second, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$. Samples from it, a thousand beside a thousand from $q_\phi$, also estimate $\log p_\theta(x)$ better.
+# To measure the second, we maximize the bound for each of the fifty digits separately over the mean and variance of a Gaussian $q^*$. A thousand samples from it, mixed with a thousand from $q_\phi$, also estimate $\log p_\theta(x)$ better.
 
 # %% tags=["numbers"]
 _ = torch.manual_seed(0)
@@ -1072,9 +1072,9 @@ fig
 # %% [markdown]
 # In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network after the Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other gap.
 #
-# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by so much. A likely reason: the encoder sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
+# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason: the encoder sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
 #
-# :::{dropdown} In numbers
+# :::{dropdown} The overfitted part in numbers
 # Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
 # :::
 #
@@ -1090,7 +1090,7 @@ fig
 # \operatorname{Var}(x_j) = \operatorname{Var}_{z}\big( \mathbb{E}[x_j \mid z] \big) + \mathbb{E}_{z} \operatorname{Var}(x_j \mid z) .
 # $$ (eq-total-variance)
 #
-# The means have only the first term; they hide 35 percent of the variance ({numref}`fig-mean-and-draw`).
+# The means have only the first term ({numref}`fig-mean-and-draw`).
 #
 # **Check.** The squared deviations of 20,000 sampled images are compared with the two terms, computed from another 20,000 latents. The check rejects either term alone. Together they must be the variance of Bernoulli pixels with the mean image, $\bar p_j (1 - \bar p_j)$.
 

@@ -113,7 +113,7 @@ fig
 # - **The pull alone** brings the codes together, as points. If all are halved and the decoder's first weights doubled, the images stay and the penalty falls.
 # - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all, so neighbors look alike.
 #
-# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below).
+# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below, for the plane; the effective number is $1 / \sum_i w_i^2$ for weights $w_i \propto q_\phi(z \mid x_i)$ that add up to one).
 #
 # And do draws of the prior show digits? The table has the fraction that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) do *not recognize*, less that of real digits (so it can be negative), for a VAE and an autoencoder of the same layers; ± is one standard error.
 
@@ -148,7 +148,7 @@ for name, z in codes.items():
 #
 # Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
 #
-# :::{depth-start} the holes lie between the classes, where the prior draws and no code lies
+# :::{depth-start} the holes lie between the classes; train the map yourself
 # :::
 # {numref}`fig-plane-digits` has the codes on the map.
 
@@ -171,7 +171,7 @@ fig
 # %% [markdown]
 # A mixture {cite:p}`ghosh2020` or a diffusion ({ref}`chapter 13 <sec-latent-diffusion>`) can fit the codes more closely than a Gaussian.
 #
-# The average KL divergence is the mutual information of image and code, which is wanted, plus the KL divergence of $q(z)$ from the prior, which should vanish {eq}`eq-surgery`. So the average KL divergence, 7.1 nats in the plane, bounds the information from above. The effective number of digits at a point $z$, printed above, is $1 / \sum_i w_i^2$ with the weights $w_i \propto q_\phi(z \mid x_i)$, which add up to one; $n$ equal weights give $n$.
+# The average KL divergence is the mutual information of image and code, which is wanted, plus the KL divergence of $q(z)$ from the prior, which should vanish {eq}`eq-surgery`. So the average KL divergence, 7.1 nats in the plane, bounds the information from above. (As an effective number of digits, $n$ equal weights give $n$.)
 #
 # The covariance of $q(z)$ follows from the law of total variance:
 #
@@ -359,7 +359,7 @@ plots.image_grid(faded, columns=7, axes=right)
 # \mathbb{E}\, \big\lVert (1 - t)\, z_0 + t\, z_1 \big\rVert^2 = d\, \big( 1 - 2 t + 2 t^2 \big) ,
 # $$ (eq-chord-length)
 #
-# so in the middle the *squared* length is half of its value at the ends: independent draws are nearly orthogonal, and the chord runs inside the sphere. Yet lengths of draws hardly vary: in 16 dimensions about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` keeps the length, if both ends have the same one:
+# so in the middle the *squared* length is half of its value at the ends: independent draws are nearly orthogonal, and the chord runs inside the sphere. Yet the squared length of a draw, a sum of $d$ terms, hardly varies: in 16 dimensions about five draws in a hundred are as short as the middle of a line, in 50 about one in a thousand. With the angle $\omega$ between the ends, *spherical interpolation* or *slerp* {cite:p}`shoemake1985,white2016` keeps the length, if both ends have the same one:
 #
 # $$
 # \operatorname{slerp}(z_0, z_1; t) = \frac{\sin\big( (1 - t)\, \omega \big)}{\sin \omega}\, z_0 + \frac{\sin (t\, \omega)}{\sin \omega}\, z_1 .
@@ -379,7 +379,7 @@ short = {dim: torch.randn(100_000, dim).square().sum(1) < dim / 2 for dim in (16
 print("16 dimensions, about 5 percent:", 0.04 < short[16].float().mean().item() < 0.06)
 print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere.", "name": "fig-two-ways"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere. Of a hundred pairs this line comes closest to the origin.", "name": "fig-two-ways"}}
 _ = torch.manual_seed(0)
 codes = digits_vae.posterior(x).sample()
 first, second = torch.randperm(len(x) // 2 * 2).chunk(2)
@@ -393,7 +393,7 @@ paths = {
 plots.image_rows({name: digits_vae.likelihood(z).mean for name, z in paths.items()})
 
 # %% [markdown]
-# Is the arc better? At midpoints between digits of two classes:
+# Is the arc better? We decode midpoints between digits of two classes:
 
 # %% tags=["numbers", "columns"]
 two = (test.labels[first] != test.labels[second]).nonzero()[:500, 0]
@@ -513,7 +513,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# At zero all images are the decoded origin. The belief is right here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
+# At zero all images are the decoded origin. The belief holds here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
@@ -580,7 +580,7 @@ both_maps(tables, "correlation")
 #
 # In the annealed network the gap is larger for all factors but the elevation (box). Is that the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
 #
-# :::{depth-start} one run may lose the gap
+# :::{depth-start} the falling weight raises the gap on average, not in every run
 # :::
 # {numref}`fig-mig` has the gap of each factor.
 
@@ -661,7 +661,7 @@ both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share
 # (sec-editing)=
 # ## Editing an image by its latents
 #
-# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most, since the decoder draws what it learned to draw. A large reconstruction error or KL divergence gives such images away.
+# If a latent encodes one factor, an image can be edited: *encode* it, *draw* its latent, *set* a dimension to a new value, *decode*, and *draw* the new image (we show the mean). For each factor we take its *best latent* in the annealed network, the one with the largest correlation. An edit starts from the reconstruction: what the code does not hold, such as sharp edges, is lost before anything is changed. Of an image unlike the training data that may be most, since the decoder draws what it learned to draw: look at the reconstruction error and the KL divergence.
 
 # %% tags=["figure"]
 table = tables["annealed"]
@@ -796,7 +796,7 @@ wrong = {"marginals": kl_of(P.inverse().diagonal().log())}
 verify("eq-rotation-price", kl_of(best.detach()), price, exact, rejects=wrong)
 
 # %% [markdown]
-# We rotate two latents and the decoder's input, take the nearest diagonal $q$, and measure the bound:
+# We rotate two latents, rotate the decoder's input back, take the nearest diagonal $q$, and measure the bound:
 
 
 # %% tags=["serves"]
@@ -865,7 +865,7 @@ for name, model in models.items():
 # :::{depth-end}
 # :::
 #
-# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision of their codes. Others are labels for a few images, pairs that differ in one known factor, or several environments.
+# Without assumptions, then, disentanglement cannot be learned {cite:p}`locatello2019`. A diagonal $q$ makes one: that the factors differ in the precision of their codes. Others are labels for a few images, or pairs that differ in one known factor.
 
 # %% [markdown]
 # (sec-dead-mixed)=
@@ -997,7 +997,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 # (sec-anomalies)=
 # ## What goes wrong: a likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We estimate it by the importance-weighted bound $L_{50}$ {eq}`def-k-sample-bound` of the network with 50 latents ({numref}`fig-strange`).
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We estimate it, for the images of {numref}`fig-strange`, by the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, with the network of 50 latents.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)
