@@ -69,7 +69,7 @@ schedule = linear_schedule(1000)  # in double precision
 # (sec-algorithm-2)=
 # ## Algorithm 2: back in small steps
 #
-# **Why in steps?** From pure noise the best estimate is the mean of all digits, the blur of the first row. To draw an image at once, one would need the distribution of all images that the noise may have come from, which is as complicated as the data. A *small* step back is simple: over the width of the noise of one step, the log density of $x_{t-1}$ is nearly linear. So $q(x_{t-1} \mid x_t)$ is nearly Gaussian, and its mean needs only the mean of those images, which the network estimates ({ref}`chapter 9 <sec-true-reverse>`). After a long step $x_{t-1}$ may have come from any of them, and a Gaussian around their mean is the wrong distribution.
+# **Why in steps?** From pure noise the best estimate is the mean of all digits, the blur of the first row. To draw an image at once, one would need the distribution of all images that the noise may have come from, which is as complicated as the data. A *small* step back is simple: over the width of the noise of one step, the log density of $x_{t-1}$ is nearly linear. So $q(x_{t-1} \mid x_t)$ is nearly Gaussian, and its mean needs only the mean of those images, which the network estimates ({ref}`chapter 9 <sec-true-reverse>`). A long step back could lead toward any of them, and a Gaussian around their mean is the wrong distribution.
 #
 # **Where does the mean of a step come from?** As before, $\beta_t$ is the variance of the noise in step $t$, $\alpha_t = 1 - \beta_t$, and $\bar\alpha_t = \alpha_1 \cdots \alpha_t$. Suppose that the image $x$ is known. Then two things say where $x_{t-1}$ is. As an image with noise it is near $\sqrt{\bar\alpha_{t-1}}\, x$, with variance $1 - \bar\alpha_{t-1}$. As the state before $x_t$ it is near $x_t / \sqrt{\alpha_t}$, with variance $\beta_t / \alpha_t$. Bayes' rule averages the two, each weighted by one over its variance:
 #
@@ -286,7 +286,7 @@ fig
 # x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \hat{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \hat\varepsilon .
 # $$ (eq-ddim-step)
 #
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six images: a noisy digit; its blurred estimate; the predicted noise; the result of DDIM, a less noisy digit; the mean of the DDPM, smoother; the DDPM's draw, as noisy as that of DDIM."}, "figure": {"caption": "One large step, from $t = 600$ to 300, taken apart. The mean of the DDPM takes less of the noise, and its draw adds other noise.", "name": "fig-step-apart"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six images: a noisy digit; its blurred estimate; the predicted noise; the result of DDIM, a less noisy digit; the mean of the DDPM, smoother; the DDPM's draw, as noisy as that of DDIM."}, "figure": {"caption": "One large step, from $t = 600$ to 300, taken apart.", "name": "fig-step-apart"}}
 test = data.load("mnist", "test")
 _ = torch.manual_seed(0)
 x = to_symmetric(test.images[:2])
@@ -307,7 +307,7 @@ rows = {f"digit {test.labels[k]}": shown[6 * k :][:6] for k in (0, 1)}
 plots.image_rows(rows, titles=list(parts), tile=1.0)
 
 # %% [markdown]
-# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise has the same form, with less of $\hat\varepsilon$. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
+# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise ("DDPM mean") has the same form, with less of $\hat\varepsilon$. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
 #
 # **Why may steps be skipped?** The proof does not use that the times are neighbors. Take any subsequence: a step from $t$ to an earlier $s$ needs only $\bar\alpha_t$ and $\bar\alpha_s$. Given the original times, the network is asked only at noise levels of its training; what is new is the length of the steps.
 #
@@ -702,7 +702,7 @@ fig
 # (sec-which-sampler)=
 # ### Which sampler?
 #
-# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits, as all percentages below ({ref}`experiment <exp-samplers>`). The count misses a lack of variety, which the distance sees, so look at both. Neither sees copies of training images: for these, compare distances to the nearest training image with those of new real images (last box).
+# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits, as in all percentages below ({ref}`experiment <exp-samplers>`). The count misses a lack of variety, which the distance sees, so look at both. Neither sees copies of training images: for these, compare distances to the nearest training image with those of new real images (last box).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Points with error bars: the percentage not recognized, for three samplers in three rows. With the class given all are lower than without, and those with the class drawn first lie near these. The lowest of all are those of beta-tilde with a class, given or drawn. The points of forty steps lie a little to the left of those of twenty."}, "figure": {"caption": "Images not recognized as a digit, in percent above real digits (trailing times; mean and standard error over three times 200 images, from the same noise).", "name": "fig-which-sampler"}}
 measured = record_of("samplers")
@@ -735,7 +735,7 @@ fig
 # %% [markdown]
 # With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class.
 #
-# **Draw the class first.** Since $p(x) = \sum_y p(y)\, p(x \mid y)$, draw $y$ with the frequencies of the training set, and then the image with this class ({ref}`experiment <exp-samplers>`). The calls are as many as before, and every sampler gains. With added noise, not recognized are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: so twenty steps suffice.
+# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, not recognized are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: so twenty steps suffice.
 #
 # So, for this network:
 #
@@ -843,9 +843,9 @@ print(f"the codes: mean {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
 assert back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9
 
 # %% [markdown]
-# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$, with mean 0 and standard deviation 1. Those of these six are far narrower, and we have not tested why.
+# If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. Those of these six are far narrower; why, we have not tested.
 #
-# **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`. (With added noise they could not: each step draws anew, so the start does not decide the image.) Noise images of 784 dimensions lie near a sphere of radius 28. The middle of the straight line between two of them is at 20, where noise images never are, so the network was not trained there. We follow a great circle {eq}`eq-slerp`:
+# **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`. (With added noise this would not work: each step draws anew, so the start does not decide the image.) Noise images of 784 dimensions lie near a sphere of radius 28. The middle of the straight line between two of them is at 20, where noise images never are, so the network was not trained there. We follow a great circle {eq}`eq-slerp`:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels, where the two overlap.", "name": "fig-noise-walk"}}
 part = torch.linspace(0, 1, 7)
@@ -890,7 +890,7 @@ for name in ("none", "beta"):
 # %% [markdown]
 # Digits show it as well: with added noise less is left of a gray bar laid over the noisy images than with DDIM (box). In this sense denoising is feedback.
 #
-# :::{depth-start} on digits, added noise bends a bar into strokes, and less of it is left than with DDIM
+# :::{depth-start} with added noise a bar across digits is partly bent into strokes
 # :::
 # We lay a gray bar over noisy images at $t = 700$ and go on with added noise and by DDIM.
 
