@@ -66,7 +66,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one can die.
 # :::
 #
-# {numref}`fig-from-the-top` shows such a model. On the book's page any of its levels can be drawn anew.
+# {numref}`fig-from-the-top` shows such a model.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -405,7 +405,7 @@ print(f"above level 1: {kl_levels[1:].sum() / kl_levels.sum():.0%} of the nats")
 # q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
 # $$ (def-ladder-posterior)
 #
-# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. A *stack* of VAEs would encode draws of the level below. Here the way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
 #
 # With Gaussians the product is a formula. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. In a product exponents add; both are quadratic in $z$ with the precisions as curvatures, so precisions add:
 #
@@ -724,7 +724,7 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, and its death is no loss; in networks gain and cost compete.
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, so its death is no loss.
 #
 # :::{depth-start} in a chain that can be solved, the best independent levels silence the top
 # :::
@@ -812,7 +812,7 @@ plots.bars(
 # %% [markdown]
 # **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): here it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
-# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. Bottom-up, $z_2$ moreover sees nothing but a draw of $z_1$, at first mostly noise. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones. A ladder is no guarantee either (see normalization).
+# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. Bottom-up, $z_2$ moreover sees nothing but a draw of $z_1$, at first mostly noise. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones. Nor is a ladder a guarantee, as its runs without normalization show.
 #
 # **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four.
 #
@@ -822,7 +822,7 @@ plots.bars(
 #
 # **An active top need not make a better model.** With warm-up the bounds of the four forms are about half a nat apart, although the first has next to nothing at the top.
 #
-# :::{dropdown} The four forms in numbers, and what warm-up and free bits make of the bound
+# :::{dropdown} The four forms in numbers
 # All numbers are means of three trained models with their standard errors, in the order independent, sees above, bottom-up, shared. As they are, the four forms have 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive there, but level 2 of the same form holds 3.09 ± 0.06 nats.
 #
 # Warm-up raises the bound by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. The bounds are then −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats.
@@ -899,7 +899,13 @@ print("share of the pixel variance that is open, if all is kept down to level")
 print(", ".join(f"{t}: {share:.0%}" for t, share in open_share.items()))
 
 # %% [markdown]
-# So the hierarchy is a *progressive code*, with a coarse description first: in {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too.
+# So the hierarchy is a *progressive code*, with a coarse description first.
+#
+# A {term}`temperature` below 1 lowers the standard deviation of one level when images are drawn. The model itself is temperature 1, so a lower one must be judged by two measures, quality and variety. At the lower levels strokes become plainer (twelve draws in the box), and in three ladders more digits were recognized, of nearly as many kinds. At the upper levels fewer kinds were left, and fewer digits recognized ({ref}`experiment <exp-level-temperatures>`).
+#
+# :::{depth-start} the first nats lower the error most, and a low temperature of the lower levels gives more digits
+# :::
+# In {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a reconstruction against its nats, over 2,000 test digits. From left to right: no level inferred, level 5, levels 5 and 4, and so on. Inferred levels are drawn, the others at their mean.", "name": "fig-progressive"}}
 _ = torch.manual_seed(0)
@@ -915,10 +921,6 @@ _ = axes.plot(so_far, errors, "o", color="#0072b2")
 fig
 
 # %% [markdown]
-# A {term}`temperature` below 1 lowers the standard deviation of one level when images are drawn. The model itself is temperature 1, so a lower one must be judged by two measures, quality and variety. At the lower levels strokes become plainer (twelve draws in the box), and in three ladders more digits were recognized, of nearly as many kinds. At the upper levels fewer kinds were left, and fewer digits recognized ({ref}`experiment <exp-level-temperatures>`).
-#
-# :::{depth-start} a low temperature of the lower levels gives more digits, of nearly as many kinds
-# :::
 # Every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own temperature $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
 
 

@@ -102,7 +102,7 @@ fig
 # %% [markdown]
 # **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
 #
-# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas. The section on {ref}`symbols <sec-masked-diffusion>` does without them.
+# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas.
 #
 # **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. With noise alone the mean would stay $x$ and the variance would grow: no number of steps would end at $\mathcal{N}(0, I)$, and a network's inputs would have no common scale.
 #
@@ -291,7 +291,7 @@ for name, s in three.items():
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the one above. A KL divergence would need both conditions at once, and with both neighbors known $x_t$ is no longer distributed as $q(x_t \mid x_{t-1})$. So no two factors make one.
+# The model goes down and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the latent above. A KL divergence compares two distributions of one variable under one condition, so no two of these factors make one.
 #
 # **2. Turn each step of $q$ around,** by Bayes' rule. Without a condition on $x$ this needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition everything in it is a Gaussian that we know.* And the condition is free: given $x_{t-1}$, the noise of a step does not depend on $x$. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
@@ -619,7 +619,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At much noise the estimate is a blurred average of many images, and that is no fault: a step goes only a small part of the way toward it and adds noise, and the next estimate is made from a less noisy $x_t$. The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately. (For gray values {ref}`chapter 10 <sec-bits-of-digits>` takes a probability instead of a density.)
+# At much noise the estimate is a blurred average of many images, and that is no fault: a step goes only a small part of the way toward it and adds noise, and the next estimate is made from a less noisy $x_t$. The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately.
 #
 # **Why may the model's step be a Gaussian,** if the true one is a mixture? The slider cuts the forward process of the data with two modes into more and more steps. It draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
@@ -835,7 +835,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 #
 # **Why $v$?** With much noise the noise is nearly $x_t$ itself, and the image is what the network does not know; with little noise it is the other way around. At either end $v$ is nearly the unknown one of the two, up to its sign.
 #
-# :::{depth-start} v is the second coordinate of image and noise in turned axes, and its error is never enlarged
+# :::{depth-start} v is the other coordinate in turned axes, and its error is never enlarged
 # :::
 # $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, and the derivative of $x_t$ by the angle, hence "velocity".
 
@@ -1068,7 +1068,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # (sec-exact-gap)=
 # ## How tight is the bound?
 #
-# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$: the gap to that one says how well $q$ fits the model's own posterior, not how good the model is. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior (not $q(x_T \mid x)$, as in prior matching), then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$: the gap to that one says how well $q$ fits the model's own posterior, not how good the model is. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
 #
 # For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, all variables are jointly Gaussian. So the exact denoiser is linear in $x_t$, every term of {eq}`eq-three-terms` is a formula, and the second cannot happen: the true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size. With $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$, that of the step is
 #
@@ -1175,7 +1175,7 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on, however fine the schedule. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
-# On other data the true steps are mixtures, so even the best variances lose something, less with more steps. The last box measures it on a ring of eight Gaussians, where nearly all nats are next to the data.
+# On other data the true steps are mixtures, so even the best variances lose something, less with more steps (last box).
 #
 # :::{depth-start} Gaussian data test any diffusion code, and the variances of a known image lose half of Euler's constant
 # :::
