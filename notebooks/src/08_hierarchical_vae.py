@@ -66,7 +66,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # Draw the latent of a VAE from a distribution that depends on a second latent above it, and that one from a third. Each step stays a simple Gaussian, and together they are not. The bound stays the same, with one KL divergence for each level. But the levels must know of each other in inference, too: where they are inferred independently, the top one can die.
 # :::
 #
-# {numref}`fig-from-the-top` shows such a model. On the book's page any of its levels can be drawn anew. Lower levels that still see the digit then put it right, and pay for it in nats.
+# {numref}`fig-from-the-top` shows such a model.
 
 # %% [markdown]
 # (sec-hvae-gap)=
@@ -142,11 +142,11 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. A control would be one level with as many latents, parameters and steps. {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two. Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So the gain is mostly a better model, be it by levels or by size, and not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. A control would be one level with as many latents, parameters and steps. Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So the gain is mostly a better model, be it by levels or by size, and not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
-# The five levels and the VAE of chapter 6 were trained on the same digits, by two recipes, once each: the ladder has over four times as many parameters, batch normalization, warm-up and free bits. Their {doc}`cards </book/models>` have $-\log p(x)$ by many draws. The bound on all test digits, subtracted from it, gives a lower bound on the first gap, because $L_K$ is itself a lower bound.
+# The five levels and the VAE of chapter 6 were trained on the same digits, by two recipes, once each: the ladder has over four times as many parameters, batch normalization, warm-up and free bits. Their {doc}`cards </book/models>` have $-\log p(x)$ by many draws. The bound on all test digits, subtracted from it, gives a lower bound on the first gap, because $L_K$ is itself a lower bound. (With other networks {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two.)
 #
 # The training of the ladder then went on for 24 epochs on $L_{10}$, and as a control for 24 epochs on the bound itself, $K = 1$. (An epoch with ten draws computes ten times as much.)
 
@@ -250,12 +250,12 @@ fig
 # Why then does the order matter? The steps of $q$ are Gaussians made by networks, and three things speak for top-down.
 #
 # - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
-# - *Every level sees the image.* Bottom-up only $z_1$ does, and a level above it sees a draw of $z_1$, early in training mostly noise. Exact upper steps need no more {eq}`eq-bottom-up-posterior`, but $q(z_1 \mid x)$ stays a single Gaussian; top-down it is the mixture {eq}`def-two-marginals`.
+# - *Every level sees the image.* Bottom-up only $z_1$ does. An exact $q$ needs no more {eq}`eq-bottom-up-posterior`, but in training a level above sees a draw of $z_1$, at first mostly noise. And $q(z_1 \mid x)$ stays a single Gaussian, where top-down it is the mixture {eq}`def-two-marginals`.
 # - *Every level knows what was drawn above it*, and adds only what is missing.
 #
-# These are reasons, not results: in the small runs {ref}`below <sec-dead-levels>` both orders reach nearly the same bound.
+# These are reasons, not results: in the small runs {ref}`below <sec-dead-levels>` both orders reach nearly the same bound with warm-up.
 #
-# **Check.** In the linear chain $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$, with $z_0 = x$ and standard Gaussian noise, all conditional distributions are linear regressions. For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents in both orders; the product of the marginals $q(z_t \mid x)$ is rejected. For {eq}`eq-bottom-up-posterior`, $z_t$ is regressed on $z_{t-1}$ and $x$ under the model, and the slope on $x$ must vanish; the slopes of the other direction are rejected.
+# **Check.** In the linear chain $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$, with $z_0 = x$ and standard Gaussian noise, all conditional distributions are linear regressions: the covariance $C$ of $(x, z_1, \dots, z_T)$ is that of $(I - B)^{-1}$ times the noises, where $B$ holds the slopes, and slopes and variances of $q$ and of the posteriors follow from it. The companion's `LinearChain` takes the slopes and standard deviations of the model and the covariance under $q$, or else the model's own, whose $q$ is the exact posterior. For the reversal, an arbitrary bottom-up chain, unrelated to the model, is evaluated at random latents in both orders; the product of the marginals $q(z_t \mid x)$ is rejected. For {eq}`eq-bottom-up-posterior`, $z_t$ is regressed on $z_{t-1}$ and $x$ under the model, and the slope on $x$ must vanish; the slopes of the other direction are rejected.
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -288,17 +288,6 @@ down = torch.stack([regress(C, t, [t + 1, 0])[0] for t in (1, 2)])
 verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 
 # %% [markdown]
-# :::{depth-start} if all steps are linear and Gaussian, each conditional distribution is a regression
-# :::
-# The companion's `LinearChain` is the model $z_t = a_t\, z_{t+1} + s_t\, \varepsilon_t$ with latents of one dimension, on which this chapter checks its equations. If each variable is a linear function of others plus its own noise, $v = B v + \text{noise}$, then $v = (I - B)^{-1} \text{noise}$, which gives the covariance $C$ of $(x, z_1, \dots, z_T)$. The steps of $q$ and of the posteriors are regressions, whose slopes and variances follow from $C$. The chain takes the slopes and standard deviations of the model, and the covariance under $q$; without one it takes the model's own, and $q$ is the exact posterior.
-
-# %% tags=["shown", "nbval-check-output"]
-show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
-
-# %% [markdown]
-# :::{depth-end}
-# :::
-#
 # *Sources: A30, B19.*
 
 # %% [markdown]
@@ -331,12 +320,8 @@ show(linear_covariance, regress, LinearChain.inner_posterior, docstring=False)
 #
 # What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than $p(z_T)$, from which samples start. And the KL divergence of level $t$ counts the nats that the image adds to what the model expects from $z_{t+1}$. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
 #
-# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but varies more and can be negative.) The function is that of chapter 3.
-
-# %% tags=["shown", "nbval-check-output"]
-show(elbo_terms, docstring=False)
-
-# %% [markdown]
+# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but varies more and can be negative.) The function, `elbo_terms`, is that of chapter 3.
+#
 # **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Rejected are the KL divergences between the marginals of each level, and the mean of $z_{t+1}$ in place of a draw. The bound is compared with draws from `elbo_terms`; its other side is $\log p(x)$ minus the KL divergence from the posterior {eq}`eq-elbo-gap`, and a bound that forgets the levels below the top is rejected.
 
 # %% tags=["serves"]
@@ -420,7 +405,7 @@ print(f"above level 1: {kl_levels[1:].sum() / kl_levels.sum():.0%} of the nats")
 # q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
 # $$ (def-ladder-posterior)
 #
-# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. A *stack* of VAEs would encode draws of the level below. Here the way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
 #
 # With Gaussians the product is a formula. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. In a product exponents add; both are quadratic in $z$ with the precisions as curvatures, so precisions add:
 #
@@ -739,13 +724,17 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, so its death is no loss.
+#
+# :::{depth-start} in a chain that can be solved, the best independent levels silence the top
+# :::
+# Take $x \mid z_1 \sim \mathcal{N}(z_1, s_0^2)$ and $z_1 \mid z_2 \sim \mathcal{N}(a z_2, 1 - a^2)$. Here $\log p(x)$ is the same for every slope $a$. With the correlation $\rho$ of $z_1$ and $z_2$ given $x$,
 #
 # $$
 # \log p(x) - \max_{q(z_1 \mid x)\, q(z_2 \mid x)} \mathrm{ELBO}(x) = - \frac12 \log (1 - \rho^2) = \frac12 \log \frac{1 + s_0^2 / (1 - a^2)}{1 + s_0^2} .
 # $$ (eq-independent-levels)
 #
-# So the bound is highest at $a = 0$ ({numref}`fig-independent-levels`): training by it switches the top level off.
+# So the bound is highest at $a = 0$ ({numref}`fig-independent-levels`).
 #
 # :::{dropdown} Proof
 # For {eq}`eq-level-above` apply the chain rule {eq}`eq-kl-chain` with $z_1$ first. In the chain the posterior is Gaussian. Let $s_1^2 = 1 - a^2$; its precision matrix has the diagonal $1/s_1^2 + 1/s_0^2$ and $1/s_1^2$, and $-a/s_1^2$ beside it. The best factorized $q$ has its mean and the inverse of its diagonal as variances, so the KL divergence is half the log of the product of the diagonal over the determinant, $1 / (1 - \rho^2)$. The determinant is $(1 + 1/s_0^2) / s_1^2$. $\square$
@@ -804,7 +793,10 @@ axes = plots.figure(height=2.8)[1][0]
 plots.curves(lines, x_label="slope $a$", y_label="nats", axes=axes)
 
 # %% [markdown]
-# In this chain a second level brings nothing, so its death is no loss; in networks gain and cost compete. This was measured with three levels of 16, 8 and 4 latents, trained on all digits for six epochs, three times each, with four forms of $q$: independent levels; *sees above*, top-down without anything of $p_\theta$; bottom-up; and *shared*, a ladder.
+# :::{depth-end}
+# :::
+#
+# How gain and cost of a level compete in networks was measured with three levels of 16, 8 and 4 latents, trained on all digits for six epochs, three times each, with four forms of $q$: independent levels; *sees above*, top-down without anything of $p_\theta$; bottom-up; and *shared*, a ladder.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trained models with its standard error. For the bottom-up form it is the KL divergence of $q(z_3 \\mid z_2)$ from $p(z_3)$.", "name": "fig-top-level"}}
 record = record_of("levels")
@@ -818,15 +810,27 @@ plots.bars(
 )
 
 # %% [markdown]
-# **Which levels die.** As they are, the four forms have, in this order, 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive at three learning rates and after four times the steps, too; but level 2 of the same form holds 3.09 ± 0.06 nats ({ref}`experiment <exp-levels>`), so there the gain outweighs the cost {eq}`eq-level-above`. Here it was enough that levels of $q$ depend on each other, shared or not. A dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it at the prior.
+# **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): here it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
-# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. At weights below 1 the objective may exceed $\log p(x)$ and is no bound; at 1 it is the ELBO.
+# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. Bottom-up, $z_2$ moreover sees nothing but a draw of $z_1$, at first mostly noise. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones. Nor is a ladder a guarantee, as its runs without normalization show.
 #
-# **Free bits** always count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing is gained by pushing it to zero. The objective is then at most the ELBO, and later the ELBO. The mean over the batch is compared with 1, so a level may tell a lot about a few images and nothing about others; a floor for each image would charge those few in full. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
+# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four.
 #
-# **Normalization.** Without batch normalization, which standardizes each feature over the batch, the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`). The cause is not known from these runs.
+# **Free bits** always count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing is gained by pushing it to zero. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
-# **An active top need not make a better model.** With warm-up the bounds of the four forms are, in the same order, −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats, although the first has next to nothing at the top ({ref}`experiment <exp-levels>`).
+# **Normalization.** Without batch normalization, which standardizes each feature over the batch, the ladder loses tens of nats of the bound, and its top is dead, with warm-up or without. The cause is not known from these runs.
+#
+# **An active top need not make a better model.** With warm-up the bounds of the four forms are about half a nat apart, although the first has next to nothing at the top.
+#
+# :::{dropdown} The four forms in numbers
+# All numbers are means of three trained models with their standard errors, in the order independent, sees above, bottom-up, shared. As they are, the four forms have 0.00 ± 0.00, 0.46 ± 0.21, 0.64 ± 0.10 and 0.72 ± 0.17 nats at the top ({ref}`experiment <exp-levels>`). The first is inactive there, but level 2 of the same form holds 3.09 ± 0.06 nats.
+#
+# Warm-up raises the bound by 2.4 ± 0.4, 2.2 ± 0.4, 2.6 ± 0.6 and 6.4 ± 0.6 nats ({ref}`experiment <exp-levels>`). At the top there are then 0.09 ± 0.09, 1.51 ± 0.15, 1.60 ± 0.10 and 1.64 ± 0.02 nats. The bounds are then −101.5 ± 0.1, −101.3 ± 0.1, −101.4 ± 0.1 and −101.7 ± 0.3 nats.
+#
+# Without batch normalization the shared form loses 44.2 ± 4.5 nats of the bound, and 27.0 ± 3.6 with warm-up; at the top 0.00 ± 0.00 and 0.00 ± 0.00 nats ({ref}`experiment <exp-levels>`).
+#
+# In warm-up, at weights below 1, the objective may exceed $\log p(x)$ and is no bound; at 1 it is the ELBO. With free bits the objective is at most the ELBO, and later the ELBO. The mean over the batch is compared with 1, so a level may tell a lot about a few images and nothing about others; a floor for each image would charge those few in full.
+# :::
 
 # %% [markdown]
 # (sec-levels-speak)=
@@ -854,7 +858,7 @@ wrong = {"without the means": given}
 verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
 
 # %% [markdown]
-# Move the slider. In each row the levels from $t$ upwards are drawn once, those below for each image.
+# Move the slider. In each row the levels from $t$ upwards are drawn once, those below for each image. Shown are means of $p_\theta(x \mid z_1)$, so at level 1 nothing is open.
 
 
 # %% tags=["figure"]
@@ -895,7 +899,13 @@ print("share of the pixel variance that is open, if all is kept down to level")
 print(", ".join(f"{t}: {share:.0%}" for t, share in open_share.items()))
 
 # %% [markdown]
-# So the hierarchy is a *progressive code*, with a coarse description first: in {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too.
+# So the hierarchy is a *progressive code*, with a coarse description first.
+#
+# A {term}`temperature` below 1 lowers the standard deviation of one level when images are drawn. The model itself is temperature 1, so a lower one must be judged by two measures, quality and variety. At the lower levels strokes become plainer (twelve draws in the box), and in three ladders more digits were recognized, of nearly as many kinds. At the upper levels fewer kinds were left, and fewer digits recognized ({ref}`experiment <exp-level-temperatures>`).
+#
+# :::{depth-start} the first nats lower the error most, and a low temperature of the lower levels gives more digits
+# :::
+# In {numref}`fig-progressive` the first nats lower the error of the reconstruction most. A diffusion model has such a curve too.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A falling curve of six points: the squared error of a reconstruction against the nats so far. It falls steeply for the first few nats of the upper levels and then more slowly to the last point."}, "figure": {"caption": "Squared error of a reconstruction against its nats, over 2,000 test digits. From left to right: no level inferred, level 5, levels 5 and 4, and so on. Inferred levels are drawn, the others at their mean.", "name": "fig-progressive"}}
 _ = torch.manual_seed(0)
@@ -911,9 +921,7 @@ _ = axes.plot(so_far, errors, "o", color="#0072b2")
 fig
 
 # %% [markdown]
-# :::{depth-start} a low temperature of the lower levels gives more digits, of nearly as many kinds
-# :::
-# One {term}`temperature` scales the noise of one latent. Here every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
+# Every level has a standard deviation of its own, $p_\theta(z_t \mid z_{t+1}) = \mathcal{N}(\mu_t, s_t^2)$, and may get its own temperature $\tau_t$: draw $z_t = \mu_t + \tau_t s_t \varepsilon$. The editor has one for the three upper levels and one for the two next to the image, with the same noise $\varepsilon$ at all positions.
 
 
 # %% tags=["figure"]
@@ -1004,9 +1012,7 @@ print("and fewer than half add anything:", bool(between[1] < 0.5))
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
 # $$ (eq-residual-kl)
 #
-# - **Stability.** The networks that make $\Delta$, $f$ and $s$ set no limit to {eq}`eq-residual-kl`, and over dozens of levels a small change at the top can become a large one below. NVAE therefore bounds the largest singular values of the weights, and uses batch normalization. VDVAE does without: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
-#
-# Child argues that deep hierarchies contain {term}`autoregressive models <autoregressive model>` as a special case: let each level be one pixel, drawn given those above, and let the decoder copy them. So with enough levels their likelihood can be reached, and fewer may do, where several pixels can share a level. The levels remain sequential, in training and in sampling.
+# - **Stability.** The networks that make $\Delta$, $f$ and $s$ set no limit to {eq}`eq-residual-kl`, and over dozens of levels a small change at the top can become a large one below. NVAE therefore bounds the weights, and VDVAE the updates (box).
 #
 # **Check.** The formula is compared with the KL divergence of the two Gaussians, for products and for free corrections, some of which widen. The factor $f$ in place of its square is rejected, and a shift that is not in units of $s$.
 
@@ -1036,7 +1042,15 @@ verify("eq-residual-kl", both, right, rejects=wrong)
 print("some widen the prediction:", bool((free_factor > 1).any()))
 
 # %% [markdown]
-# The companion's `conv_ladder` is a small one: a vector at the top, two maps at a quarter of the image's side, and one at half of it. It was trained for 40 epochs, the ladder of five levels for 250. Their $-\log p(x)$ on 2,000 test digits, by $L_{100}$:
+# On digits a small one of this kind, the companion's `conv_ladder`, has a better likelihood than the ladder of five levels with less than a fifth of its parameters, and all of its levels are active (box).
+#
+# :::{depth-start} enough levels contain autoregressive models, and a small convolutional ladder beats the five levels
+# :::
+# Child argues that deep hierarchies contain {term}`autoregressive models <autoregressive model>` as a special case: let each level be one pixel, drawn given those above, and let the decoder copy them. So with enough levels their likelihood can be reached, and fewer may do, where several pixels can share a level. The levels remain sequential, in training and in sampling.
+#
+# For stability NVAE bounds the largest singular values of the weights, and uses batch normalization. VDVAE does without: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
+#
+# The companion's `conv_ladder` has a vector at the top, two maps at a quarter of the image's side, and one at half of it. It was trained for 40 epochs, the ladder of five levels for 250. Their $-\log p(x)$ on 2,000 test digits, by $L_{100}$:
 
 # %% tags=["numbers", "mnist"]
 values = {"five levels": nats[5][:2000], "convolutional": None}
@@ -1055,16 +1069,11 @@ deep_kl = elbo_terms(deep, binarize(test.images[:1000])).kl.mean(0)
 print("KL at levels 1 to 4:", ", ".join(f"{value:.1f}" for value in deep_kl), "nats")
 
 # %% [markdown]
-# With less than a fifth of the parameters it is better, and all of its levels are active. Any level can die, not only the top.
+# With less than a fifth of the parameters it is better, and all of its levels are active. But any level can die, not only the top.
 #
-# :::{depth-start} in small runs the maps are active only with batch normalization
-# :::
 # In smaller runs, three each on digits of $16 \times 16$ pixels, the ladder's maps are active only with batch normalization ({ref}`experiment <exp-conv-levels>`). After three epochs the three maps hold 0.2 ± 0.0, 3.7 ± 0.6 and 2.9 ± 0.7 nats with normalization, and 0.0, 0.0 and 0.0 without it. Could warm-up and free bits replace it? Not here: with both, and twice the steps, normalized maps are active and others are not: they hold 5.1 ± 0.4, 1.3 ± 0.2 and 1.1 ± 0.1 nats, against 0.0, 0.0 and 0.0; all information is then in the vector, 7.5 ± 0.1 nats, and the bound is 1.8 ± 0.2 nats lower.
 #
-# :::{depth-end}
-# :::
-#
-# What do the maps determine ({numref}`fig-conv-samples`)? Below each of 500 vectors we draw all maps twice. How much of the variance of all these images lies between the two of a pair, and how often does a classifier read another digit in the second?
+# What do the maps determine ({numref}`fig-conv-samples`)? Below each of 500 vectors we draw all maps twice. How much of the variance of all these images lies within the pairs, that is, is made by the maps, and how often does a classifier read another digit in the second?
 
 
 # %% tags=["numbers"]
@@ -1094,6 +1103,9 @@ vectors = torch.randn(10, 8)
 plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0.7)
 
 # %% [markdown]
+# :::{depth-end}
+# :::
+#
 # *Sources: A33.*
 
 # %% [markdown]
@@ -1102,7 +1114,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 #
 # A level dies when $q$ learns to say nothing there. A $q$ that is not learned at all cannot.
 #
-# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. What each level holds is fixed by design. Nor is it a moving target: $z_t$ and $z_{t+1}$ are drawn without the model, so each step down can be trained by itself. In exchange $q$ can no longer adapt to the model. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all. And the smaller the steps, the closer the true step down is to a Gaussian, as the next chapter shows.
+# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. What each level holds is fixed by design. Nor is it a moving target: $z_t$ and $z_{t+1}$ are drawn without the model, so each step down can be trained by itself. In exchange $q$ can no longer adapt to the model. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all.
 #
 # In the linear chain all of it is known. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise; the best steps of $p$ are then regressions of $z_t$ on $z_{t+1}$. In {numref}`fig-fifty-levels` the top levels, nearly pure noise, add next to nothing, and most of the nats are near the data.
 
@@ -1127,11 +1139,8 @@ plots.kl_per_level(elbo_terms(fixed, x_noise), axes=plots.figure(height=2.6)[1][
 # %% [markdown]
 # The bound is less than 0.01 nats below $\log p(x)$; what is left is the KL divergence of $q(z_T)$, over all images, from the prior. For Gaussian data linear steps are enough; for images the step down needs a network. A hierarchical VAE whose encoder only adds noise is a {term}`diffusion model`.
 #
-# :::{depth-start} if you come from the lectures: both orders of inference are right, and the product rule has a condition
-# :::
+# :::{dropdown} If you come from the lectures
 # Some texts write the top-down $q$ {eq}`def-top-down`, others the bottom-up one {eq}`def-bottom-up`; {eq}`eq-reversal` connects them. The KL divergence over levels is sometimes written with a plain $p(z)$ on its left, but most of $p_\theta(z_{1:T})$ is learned. The rule "$q$ proportional to $p\, d$" needs a condition: {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are lost without it in our example. Deep hierarchies for photographs are of the kind whose messages see the levels above.
-#
-# :::{depth-end}
 # :::
 
 # %% [markdown]

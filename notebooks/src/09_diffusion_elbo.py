@@ -58,7 +58,7 @@ Film(
 # At 200 steps every digit can still be read, at 400 we have to guess, and at 1000 we see only noise.
 #
 # :::{admonition} The idea
-# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence at each step (at the last one, minus the log-likelihood of the image), is all that is left to train of the ELBO.
+# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence at each step (in the step that ends in the image, minus its log-likelihood), is all that is left to train of the ELBO.
 # :::
 
 # %% [markdown]
@@ -102,7 +102,7 @@ fig
 # %% [markdown]
 # **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
 #
-# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas. The section on {ref}`symbols <sec-masked-diffusion>` does without them.
+# **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas.
 #
 # **Why the factor $\sqrt{\alpha_t}$?** It keeps the scale: if a component of $x$ has variance 1, so has that of every $x_t$, since $\alpha_t + (1 - \alpha_t) = 1$. With noise alone the mean would stay $x$ and the variance would grow: no number of steps would end at $\mathcal{N}(0, I)$, and a network's inputs would have no common scale.
 #
@@ -218,7 +218,7 @@ fig
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large; to forget that is a plausible mistake (nats: means over the ten digits above):
+# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small: $\bar\alpha_T$ goes to zero if and only if the sum of all $\beta_t$ is infinite. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large; to forget that is a plausible mistake (nats: means over the ten digits above):
 #
 # **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected. For {eq}`eq-never-noise` up to a hundred thousand factors are multiplied; a share that vanishes like $1 / \sqrt{T}$ is rejected.
 
@@ -254,8 +254,7 @@ for name, s in three.items():
     print(f"{name:35s}  {s.alpha_bar[-1]:21.1e}  {prior_cost(s):8.4f}")
 
 # %% [markdown]
-# :::{depth-start} the end is noise if and only if the betas have an infinite sum
-# :::
+# ::::{dropdown} Proof, and a schedule that never ends in noise
 # :::{prf:theorem} When the end is noise
 # :label: thm-forward-limit
 # Let $0 < \beta_t < 1$. As $t \to \infty$, the distribution $q(x_t \mid x)$ converges to $\mathcal{N}(0, I)$ for every $x$ if and only if $\sum_t \beta_t = \infty$.
@@ -270,9 +269,7 @@ for name, s in three.items():
 # $$ (eq-never-noise)
 #
 # Each factor is $t (t + 2) / (t + 1)^2$, and neighbors cancel.
-#
-# :::{depth-end}
-# :::
+# ::::
 #
 # *Sources: A35, B21, C12.*
 
@@ -294,7 +291,7 @@ for name, s in three.items():
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# The model goes down, from $x_t$ to $x_{t-1}$, and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the one above. A KL divergence would need both conditions at once, and with both neighbors known $x_t$ is no longer distributed as $q(x_t \mid x_{t-1})$. So no two factors make one.
+# The model goes down and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the latent above. A KL divergence compares two distributions of one variable under one condition, so no two of these factors make one.
 #
 # **2. Turn each step of $q$ around,** by Bayes' rule. Without a condition on $x$ this needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition everything in it is a Gaussian that we know.* And the condition is free: given $x_{t-1}$, the noise of a step does not depend on $x$. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
@@ -331,7 +328,7 @@ for k, color in enumerate(["#0072b2", "#d55e00", "#009e73", "black"]):
 fig
 
 # %% [markdown]
-# So far no mean has been taken: these lines hold for *every* path.
+# So far no mean has been taken: these lines hold for *every* path, and for any model. That is how code can be checked: on a drawn path all lines must give the same number, up to rounding.
 #
 # **4. Take the mean.** Each term depends on one or two variables; the others integrate to one.
 #
@@ -355,7 +352,7 @@ fig
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
 # - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over data of more than one image it cannot reach zero: the model does *not* know the image, and even the best one pays for what the step reveals about it. (These nats belong to $-\log p(x)$, which they are needed to tell; they do not make the bound loose.)
 #
-# That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. For a chain of four steps on a line, an image $x = 1.3$ and a model that is wrong on purpose, since the lines must agree for every model, all terms in nats:
+# That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. Once the mean is taken, the terms must add up to the average of $\log w$ over many paths, within its standard error. And the sum must be at most $\log p_\theta(x)$, which is a formula if the model is linear and Gaussian. Here is such a model on a line, wrong on purpose, with four steps and $x = 1.3$ (in nats):
 #
 # **Check.** The chain's denoiser, $\hat{x} = 0.6\, x_t + 0.1$ at all times, is wrong on purpose, since identities must hold for every $p_\theta$. One side treats a path as a whole, without its steps: a path of the model is one Gaussian vector of five components, a path of $q$ one of four. Matrix algebra gives their means and covariances, and with them $\log w$ and its expectation: that of a quadratic function is its value at the mean plus a trace.
 # The bound must be $\log p_\theta(x)$ minus the KL divergence of $q$ from the model's posterior; the other direction is rejected. The products must give the weight of the path at six arbitrary paths; a learned top, $q(x_T \mid x)$ in place of $p(x_T)$, is rejected. The next three lines are compared at the same six paths. Two plausible slips are rejected: to forget the quotient of the marginals, and to cancel $q(x_T \mid x)$ with the others.
@@ -547,7 +544,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. At $t = 1$ it is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. So $\tilde\beta_t$ is smaller than $1 - \bar\alpha_{t-1}$, and by {eq}`eq-denoising-posterior` smaller than $\beta_t$. At $t = 1$ the variance is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
@@ -622,7 +619,7 @@ verify("eq-precisions-add", 1 / left[2], of_x + alpha / beta, rejects=wrong)
 # p_\theta(x_{t-1} \mid x_t) = \mathcal{N}\big( \tilde\mu_t(x_t, \hat{x}_\theta(x_t, t)),\; \sigma_t^2\, I \big) .
 # $$ (def-reverse-step)
 #
-# At much noise the estimate is a blurred average of many images, and that is no fault: a step goes only a small part of the way toward it and adds noise, and the next estimate is made from a less noisy $x_t$. The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately. For 256 gray values such a density could grow without limit as $\sigma_1$ shrinks; {ref}`chapter 10 <sec-bits-of-digits>` takes a probability instead, the Gaussian's mass on an interval around each value.
+# At much noise the estimate is a blurred average of many images, and that is no fault: a step goes only a small part of the way toward it and adds noise, and the next estimate is made from a less noisy $x_t$. The variance is a choice, for {ref}`later <sec-exact-gap>`. At $t = 1$ the mean is the estimate itself, so {eq}`def-reverse-step` is also the likelihood $p_\theta(x \mid x_1)$; since $\tilde\beta_1 = 0$, its $\sigma_1^2$ must be chosen separately.
 #
 # **Why may the model's step be a Gaussian,** if the true one is a mixture? The slider cuts the forward process of the data with two modes into more and more steps. It draws one true step back, at the first $t$ with $\bar\alpha_t < 0.3$, and the Gaussian of the same mean and variance.
 #
@@ -698,7 +695,7 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a step that is short beside the details of $q(x_{t-1})$, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right. On these data the distance from a Gaussian falls faster than $1/T$ (in the box), so even summed over all $T$ steps it vanishes.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a step that is short beside the details of $q(x_{t-1})$, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right.
 #
 # :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
 # :::
@@ -733,7 +730,7 @@ labels = {"x_label": "number of steps $T$", "y_label": "total variation distance
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# $T$ times this largest distance, which the sum over all steps cannot exceed, falls too (for $T$ = 4, 10, 30, 100, 300 and 1000):
+# On these data the distance from a Gaussian falls faster than $1/T$, so even summed over all $T$ steps it vanishes: $T$ times this largest distance, which the sum cannot exceed, falls too (for $T$ = 4, 10, 30, 100, 300 and 1000):
 
 # %% tags=["numbers", "nbval-check-output"]
 print(f"four steps {farthest_of[0]:.3f}, a thousand {farthest_of[-1]:.1e}")
@@ -836,7 +833,11 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# **Why $v$?** $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, and the derivative of $x_t$ by the angle, hence "velocity".
+# **Why $v$?** With much noise the noise is nearly $x_t$ itself, and the image is what the network does not know; with little noise it is the other way around. At either end $v$ is nearly the unknown one of the two, up to its sign.
+#
+# :::{depth-start} v is the other coordinate in turned axes, and its error is never enlarged
+# :::
+# $(x_t, v)$ is the point $(x, \varepsilon)$ in turned axes ({numref}`fig-v-rotation`). The network sees one coordinate; $v$ is the other, and the derivative of $x_t$ by the angle, hence "velocity".
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the axes x and epsilon and the same point. A pair of axes, x t and v, is turned against them, by a small angle on the left, by 45 degrees in the middle and by nearly 90 degrees on the right. Thick lines run along both turned axes from the origin to the feet of the perpendiculars from the point."}, "figure": {"caption": "One pixel $x$ and its noise $\\varepsilon$ as a point in the plane, at three noise levels. The network sees $x_t$ and is asked for $v$.", "name": "fig-v-rotation"}}
 point = np.array([0.8, 0.55])
@@ -858,7 +859,10 @@ _ = panels[0].set_ylabel(r"$\varepsilon$")
 fig
 
 # %% [markdown]
-# With much noise $x_t$ hardly depends on the image, whose best estimate is then near the mean of the data, while the noise is nearly $x_t$ itself. With little noise it is the other way around. At either end $v$ is nearly the unknown one of the two, up to its sign. And no error is enlarged: of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and $\bar\alpha_t$ on the noise, while one of the predicted noise is divided by $\mathrm{SNR}_t$ to give that of the image, and with much noise this ratio is tiny.
+# With much noise $x_t$ hardly depends on the image, whose best estimate is then near the mean of the data. And no error is enlarged: of a squared error of $v$ the share $1 - \bar\alpha_t$ falls on the image and $\bar\alpha_t$ on the noise, while one of the predicted noise is divided by $\mathrm{SNR}_t$ to give that of the image, and with much noise this ratio is tiny.
+#
+# :::{depth-end}
+# :::
 #
 # In the bound each squared error has its own weight:
 #
@@ -927,7 +931,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so, and {cite:t}`nichol2021` found the gradient of the bound noisier. The price: the loss bounds no likelihood any more.
+# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so. The price: the loss bounds no likelihood any more. {ref}`Chapter 10 <sec-thrown-away>` has both sides of it.
 #
 # **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term by $T$: $\ell_t(x, \varepsilon)$ is minus the KL divergence of step $t$ at this $x_t$, or $\log p_\theta(x \mid x_1)$ for $t = 1$.
 #
@@ -955,7 +959,7 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between. The denoising terms are areas of bars over that ratio, half as high as the squared error at the noisier end of the step, where it is larger; so they stand above half of the curve of the error. Finer steps come down to the area under that, and the schedule only says where it is cut: between fixed ends the limit is the same. What it still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between: the schedule only says how this range is cut into steps. Each step takes its error at its noisier end, where it is larger, so finer cuts lower the bound's sum, down to a limit that is the same for all schedules with the same ends (box). What the schedule still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
 #
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
@@ -1064,7 +1068,7 @@ verify("eq-immse", left, right, quadrature, rejects={"no half": 2 * right})
 # (sec-exact-gap)=
 # ## How tight is the bound?
 #
-# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$: the gap to that one says how well $q$ fits the model's own posterior, not how good the model is. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior (not $q(x_T \mid x)$, as in prior matching), then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
+# Where does the bound lose, and which $\sigma_t^2$ loses least? Compare it with the best that any model can reach on average, $\mathbb{E} \log q(x)$, and not with this model's $\log p_\theta(x)$: the gap to that one says how well $q$ fits the model's own posterior, not how good the model is. The gap $\mathbb{E} \log q(x) - \mathbb{E}\, \mathrm{ELBO}(x)$ is the KL divergence of $q$ from $p_\theta$ as joint distributions of data and latents. Split it from the top down {eq}`eq-kl-chain`: first the marginal $q(x_T)$ against the prior, then each *true* reverse step against the model's. So with the best denoiser three things can go wrong: the end is not noise, a true step is no Gaussian, or its variance is not $\sigma_t^2$.
 #
 # For Gaussian data, $x \sim \mathcal{N}(\mu, \lambda)$ in one dimension, all variables are jointly Gaussian. So the exact denoiser is linear in $x_t$, every term of {eq}`eq-three-terms` is a formula, and the second cannot happen: the true step is linear regression of $x_{t-1}$ on $x_t$, Gaussian whatever its size. With $V_t = \bar\alpha_t \lambda + 1 - \bar\alpha_t$ for the variance of $x_t$, that of the step is
 #
@@ -1169,11 +1173,11 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule, for every $\lambda > 0$ and even with the optimal $\sigma_1^2$? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on. A finer schedule has the same fractions, closer to the data. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on, however fine the schedule. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
-# On other data the true steps are mixtures, so even the best variances lose something, less with more steps. The box on a ring of eight Gaussians measures it, and shows where the nats are: nearly all of them next to the data.
+# On other data the true steps are mixtures, so even the best variances lose something, less with more steps (last box).
 #
-# :::{depth-start} a test for any diffusion code: on standard Gaussian data all paths have one weight
+# :::{depth-start} Gaussian data test any diffusion code, and the variances of a known image lose half of Euler's constant
 # :::
 # For standard Gaussian data the exact denoiser is $\hat{x} = \sqrt{\bar\alpha_t}\, x_t$, the variances $\beta_t$ are optimal and the prior is exact. So at every $T$ the gap is zero, and by {eq}`eq-chain-exact` every path from one $x$ must give the same number, $\log q(x)$. A wrong factor anywhere makes $\log w$ vary. Test with $\log w$ and not with the three terms of {eq}`eq-three-terms`: their KL divergences are means over $x_{t-1}$ for one $x_t$, so they still vary with $x_t$, also for the perfect model, and no longer cancel along the path as the logarithms do. (That the wrong model's $\log w$ varies less than its three terms has the same reason.)
 
@@ -1188,12 +1192,7 @@ for name, m in {"wrong on purpose": model, "perfect": perfect}.items():
     print(f"{name:17s} log w varies by {path_std:.1f} nats, the three terms by {terms_std:.1f}")
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-#
-# :::{depth-start} with the variances of a known image the gap tends to half of Euler's constant
-# :::
-# For the linear schedule, with $\sigma_t^2 = \tilde\beta_t$, the optimal $\sigma_1^2$ and $\lambda > 0$ fixed,
+# The loss of $\tilde\beta_t$ is the same for every $\lambda > 0$. For the linear schedule, with $\sigma_t^2 = \tilde\beta_t$, the optimal $\sigma_1^2$ and $\lambda$ fixed,
 #
 # $$
 # \lim_{T \to \infty} \text{gap} = \frac12 \sum_{n=1}^{\infty} \Big( \frac1n - \log \Big( 1 + \frac1n \Big) \Big) = \frac{\gamma_{\mathrm{E}}}{2} = 0.2886\ldots
@@ -1435,15 +1434,23 @@ plots.image_rows(drawings)
 # \mathrm{ELBO}(x) = \sum_{t=1}^{T} \mathbb{E}_{q(z_t \mid x)} \Big[ \frac{1}{t} \sum_{i\, \text{hidden}} \log p_\theta(x_i \mid z_t) \Big] .
 # $$ (eq-masked-elbo)
 #
-# This is the loss of a masked language model, which fills in blanks, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? A share $t/T$ of all pixels is hidden, and $1/t$ makes up for their number. Why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order $\sigma$, and for each order the product of the predictions is an autoregressive model. If the predictions do not depend on the time, the bound becomes the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
+# This is the loss of a masked language model, which fills in blanks, with a weight {cite:p}`sahoo2024,shi2024`. Why this weight? A share $t/T$ of all pixels is hidden, and $1/t$ makes up for their number.
+#
+# With a U-Net as its network, masked diffusion has fewer nats than the VAE and the ladder of five levels on the black-and-white digits of chapters 6 and 8, one trained network each (box).
+#
+# **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images and which `elbo_terms` estimates. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths. The limit is checked with the predictions of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
+
+
+# %% [markdown]
+# :::{depth-start} masked diffusion predicts pixels in random order, and has fewer nats than the ladder
+# :::
+# Why is filling in blanks a likelihood? For $T \to \infty$ the pixels are uncovered one by one, in a random order $\sigma$, and for each order the product of the predictions is an autoregressive model. If the predictions do not depend on the time, the bound becomes the mean of its logarithm over the orders {cite:p}`uria2014,hoogeboom2022autoregressive`:
 #
 # $$
 # \lim_{T \to \infty} \mathrm{ELBO}(x) = \mathbb{E}_\sigma \sum_k \log p_\theta\big( x_{\sigma_k} \mid x_{\sigma_1}, \dots, x_{\sigma_{k-1}} \big) .
 # $$ (eq-any-order)
 #
-# From one random time (`guess` returns log-probabilities of black, ? and white; `MASK` is the ?):
-#
-# **Check.** With three pixels and four steps, all 27 images of symbols can be enumerated. The network has random weights: identities hold for every $p_\theta$. First the KL divergence of each step from each image, then the bound, whose expectation is a sum over all images and which `elbo_terms` estimates. A bound without the weight is rejected, and the bound must stay below $\log p_\theta(x)$, the sum over all paths. The limit is checked with the predictions of one time, all six orders of three pixels, and 100,000 steps. A single order is rejected, and so are pixels that do not see each other.
+# The bound {eq}`eq-masked-elbo` from one random time (`guess` returns log-probabilities of black, ? and white; `MASK` is the ?):
 
 
 # %%
@@ -1542,6 +1549,9 @@ for name, kind in kinds.items():
 
 # %% [markdown]
 # The first four are importance-weighted estimates, closer to $\log p_\theta(x)$ than a plain bound such as the last, so the comparison favors them. Even so masked diffusion has fewer nats than the VAE and the ladder of five levels. (The convolutional ladder's smaller number is from 2,000 digits only, too few to rank the two. Each row is one training of one network.)
+#
+# :::{depth-end}
+# :::
 #
 # *Sources: F05.*
 
@@ -1776,4 +1786,4 @@ exercises.check_estimate_variance(estimate_variance)
 # - The loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`; one random time estimates it {eq}`eq-single-step`.
 # - The same bound serves symbols, as cross-entropies of hidden pixels {eq}`eq-masked-elbo`.
 #
-# **To read next.** {cite:t}`sohldickstein2015` for the idea, {cite:t}`ho2020`, who made it work, {cite:t}`luo2022` for the derivation, {cite:t}`kingma2021` for signal-to-noise ratios.
+# To go on: {cite:t}`sohldickstein2015`, {cite:t}`ho2020`, {cite:t}`luo2022`, {cite:t}`kingma2021`.
