@@ -74,7 +74,7 @@ plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 #
 # Why should it be large for the data? Maximum likelihood brings the model as close to the data as it gets, measured by the forward KL divergence ({ref}`chapter 2 <sec-maximum-likelihood>`).
 #
-# The decoder of our example, in {numref}`fig-ring`, bends a Gaussian on the line into a ring in the plane, and the likelihood adds a little noise, $x \mid z \sim \mathcal{N}(\operatorname{ring}(z), 0.2^2 I)$. A linear decoder maps lines to lines; a ring needs one that is not linear.
+# The decoder of our example, in {numref}`fig-ring`, bends a Gaussian on the line into a ring in the plane: $z$ becomes the angle $2 z + 3$, with *speed* 2 and *phase* 3. The likelihood adds a little noise, $x \mid z \sim \mathcal{N}(\operatorname{ring}(z), 0.2^2 I)$. A linear decoder maps lines to lines; a ring needs one that is not linear.
 
 
 # %%
@@ -228,7 +228,7 @@ wrong = {"q forgotten": log_joint(x, z).exp().mean()}
 verify("eq-importance", weights, p_x, monte_carlo, rejects=wrong)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "On a logarithmic axis two curves bend at first, then rise as straight lines with the dimension, one over eleven orders of magnitude, the other over four."}, "figure": {"caption": "Relative standard deviation of one sample in the solvable model in $D$ independent dimensions: from the prior, and by importance sampling from a $q$ that is shifted by 0.2 and 1.3 times as wide as the posterior. Both grow exponentially.", "name": "fig-prior-spread"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "On a logarithmic axis two curves bend at first, then rise as straight lines with the dimension, one over eleven orders of magnitude, the other over four."}, "figure": {"caption": "Relative standard deviation of one sample in the solvable model in $D$ independent dimensions: from the prior, and by importance sampling from a $q$ that is shifted by 0.2 and 1.3 times as wide as the posterior.", "name": "fig-prior-spread"}}
 def relative_moment(log_weight, sampled):
     """E w^2 / p(x)^2 for z from the distribution `sampled`, by an integral over the grid."""
     return torch.trapezoid((2 * log_weight + sampled.log_prob(grid)).exp(), grid) / p_x**2
@@ -256,7 +256,7 @@ print(f"from the prior {(r**100 - 1) / 0.1**2:.1e}, from q {(r_q**100 - 1) / 0.1
 # %% [markdown]
 # In a hundred dimensions a $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to take the logarithm first.
 #
-# Two families of models avoid the integral. *Autoregressive models* have no latent, and *normalizing flows* have a decoder that is one-to-one. {doc}`The landscape page </book/landscape>` says what they give up for it.
+# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral. {doc}`The landscape page </book/landscape>` says what they give up for it.
 #
 # :::{depth-start} without a latent, or with an invertible decoder, the likelihood is a formula
 # :::
@@ -451,7 +451,7 @@ left, right = torch.stack([log_p, mean]), (elbo + to_posterior).repeat(2)
 verify("eq-log-ratio", left, right, quadrature, rejects=plus)
 
 # %% [markdown]
-# **See it.** On the ring two latents that differ by $\pi$ give the same point, so the posterior of a point has several modes, and no Gaussian $q$ closes the gap. As code, the bound {eq}`def-elbo` of a point is three lines:
+# **See it.** On the ring two latents that differ by $\pi$ give the same point, so the posterior of a point has several modes, and no Gaussian $q$ closes the gap. As code, with `prior` for $p(z)$, the bound {eq}`def-elbo` of a point is three lines:
 
 
 # %%
@@ -466,7 +466,7 @@ def ring_elbo(x, q, num=400_000):
 
 
 # %% [markdown]
-# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$. On the line everything can be integrated. For one data point and the Gaussian with the largest bound:
+# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$. Here $z$ is one number, so everything can be integrated. For one data point and the Gaussian with the largest bound:
 #
 # **Check.** The gap of the best Gaussian is estimated by samples and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
@@ -507,7 +507,7 @@ wrong = {"Laplace posterior": two + kl_divergence(best, laplace)}
 wrong["E1"] = explained + kl_divergence(best, prior) + gap
 verify("eq-log-ratio", ring_log_p, two + gap, quadrature, rejects=wrong)
 
-# %%
+# %% tags=["numbers"]
 print(f"log p(x) {ring_log_p:.3f} nats, gap {gap:.3f}, so the bound is {ring_log_p - gap:.3f}")
 print(f"the bound by samples: {ring_elbo(x_ring, best):.3f}")
 
@@ -708,7 +708,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# :::{depth-start} EM slows down where parameters and latents are coupled, and may end at a local maximum
+# :::{depth-start} EM may be slow or end at a local maximum, and the best factorized Gaussian is too narrow
 # :::
 # In the solvable model with one data point, let the offset $b$ be the only parameter, and the mean $m$ the only free number of $q$. The maximum is at $b = x$, $m = 0$. One round, an M-step followed by an E-step, takes the mean to
 #
@@ -762,12 +762,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-staircase` the steps become small long before the maximum.
 #
-# :::{depth-end}
-# :::
-#
-# :::{depth-start} the best factorized Gaussian has the right means, and variances that are too small
-# :::
-# Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
+# **A factorized $q$** has the right means, and variances that are too small. Let two latents $z_1, z_2 \sim \mathcal{N}(0, 1)$ explain one number, $x = z_1 + z_2 + \varepsilon$ with noise of variance $s^2$. To produce a large $x$ one of the two is enough, so the posterior has a negative correlation. The *mean-field* family has independent $z_1$ and $z_2$. The best $q$ of the family is found by optimizing one factor at a time: with $\mu$ and $\Lambda$ for the mean and the inverse covariance of the posterior, each step sets, for $k \ne j$,
 #
 # $$
 # m_j \leftarrow \mu_j - \frac{\Lambda_{jk}}{\Lambda_{jj}} (m_k - \mu_k) , \qquad v_j = \frac{1}{\Lambda_{jj}} .
@@ -816,7 +811,7 @@ print("the gap stays above 0.25 nats:", bool(kl_divergence(best_field, true) > 0
 # (sec-amortized)=
 # ## One encoder for all data: amortized inference
 #
-# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` ({numref}`fig-plate`; {cite:t}`gershman2014`), as old as the Helmholtz machine {cite:p}`dayan1995`. One call takes the place of a search, also for data that were not in the training set.
+# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`dayan1995,gershman2014`, drawn in {numref}`fig-plate`. One call takes the place of a search, also for data that were not in the training set.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model, with the parameters $\\theta$ of the decoder. Dashed arrows: the encoder, with its parameters $\\phi$.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
@@ -874,7 +869,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # \end{aligned}
 # $$ (eq-two-kls)
 #
-# Maximum likelihood minimizes the first KL divergence. The bound minimizes the sum of both, and the second depends on the decoder too: the bound prefers decoders whose posteriors are easy for $q$ {cite:p}`turner2011`. The ring shows by how much, because everything about it can be integrated. Let the data be the ring, and let a decoder learn its *speed*, the factor of $z$ in the angle, which is 2 for the data, with phase, radius and noise.
+# Maximum likelihood minimizes the first KL divergence. The bound minimizes the sum of both, and the second depends on the decoder too: the bound prefers decoders whose posteriors are easy for $q$ {cite:p}`turner2011`. The ring shows by how much, because everything about it can be integrated. Let the data be the ring, and let a decoder learn its speed, which is 2 for the data, with phase, radius and noise. In the code, `oracle` has the ring and the integrals, and `elbo_loss` is minus the bound.
 
 # %%
 model = oracle.ring_model(width=64)  # encoder, and the decoder that made the data
@@ -932,9 +927,16 @@ wrapped = {
 plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right)
 
 # %% [markdown]
-# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002; an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`).
+# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 ({ref}`experiment <exp-ring-bound>`).
 #
 # The cause can be seen in {numref}`fig-ring-speed`: the faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
+#
+# :::{depth-start} the encoder adds an amortization gap and noise, which shrink with longer training
+# :::
+# With an encoder, an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`); the noise of the data is 0.2.
+#
+# :::{depth-end}
+# :::
 #
 # **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. A logarithm is concave: the mean of the logarithm of a noisy number lies below the logarithm of its mean, by about half the relative variance of the number. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
 #
@@ -954,7 +956,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # \log p(x) - L_K(x) \approx \frac{\operatorname{Var}(w / p(x))}{2 K} .
 # $$ (eq-k-sample-gap)
 #
-# On the ring, training with $K = 5$ stops at the speed 1.648 ± 0.003, with $K = 50$ at 1.77 ± 0.01. With $K = 50$ the KL divergence from the data to the model is 0.0070 ± 0.0005 nats, less than with one sample and the best Gaussian for each point. But this encoder is no approximate posterior any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`); {ref}`chapter 4 <sec-entropy-gradient>` says why many samples teach an encoder little.
+# On the ring, training with $K = 5$ stops at the speed 1.648 ± 0.003, with $K = 50$ at 1.77 ± 0.01. With $K = 50$ the KL divergence from the data to the model is 0.0070 ± 0.0005 nats, less than with one sample and the best Gaussian for each point. But this encoder is no approximate posterior any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`).
 #
 # **Check.** The first inequality of {eq}`eq-k-sample-order` holds sample by sample. The second holds for the means, for seven values of $K$. The gap {eq}`eq-k-sample-gap` is the mean of $-\log (1 + u)$ with $u$ added, whose mean is zero, which removes most of the noise.
 
@@ -996,7 +998,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-k-samples` shows the rise in the solvable model. Why not always take many samples? Each is one more call of the decoder, and the encoder learns worse from many ({doc}`chapter 6 <06_vae_training>`).
+# {numref}`fig-k-samples` shows the rise in the solvable model. Why not always take many samples? Each is one more call of the decoder, and the encoder learns worse from many ({doc}`chapter 6 <06_vae_training>`; {ref}`chapter 4 <sec-entropy-gradient>` says why).
 #
 # :::{depth-start} the limit of the bound is the log-likelihood, at a rate that a narrow q spoils
 # :::
@@ -1089,7 +1091,7 @@ show(encode, decode, docstring=False)
 # %% [markdown]
 # The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write a file and read it back.
 
-# %%
+# %% tags=["serves"]
 vae = pretrained("vae-mnist").float()
 digits = data.binarize(data.load("mnist", "test").images[:100]).float()
 message = Message(2**2048 + random.Random(0).getrandbits(2048))  # random bits to begin with

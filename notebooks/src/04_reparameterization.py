@@ -165,7 +165,9 @@ verify("eq-product-rule", samples_change + function_changes, square, quadrature,
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects={"true gradient": truth})
 
 # %% [markdown]
-# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. (So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors.) Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
+# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors.
+#
+# Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A bell curve, and its derivative in the mean: a negative lobe on the left and a positive lobe of the same area on the right, both shaded."}, "figure": {"caption": "The density q, and its derivative in the mean. When the mean grows, probability leaves the orange region and arrives in the blue one.", "name": "fig-lost-term"}}
 line = torch.linspace(-4, 5, 301)
@@ -433,9 +435,9 @@ for by in (by_path, by_score):
 # z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
 # $$ (def-encoder-draw)
 #
-# where $\odot$ multiplies element by element. For a full covariance $\Sigma$ it is $z = \mu + L \varepsilon$ with any root of it, $L L^\top = \Sigma$, such as the Cholesky factor:
+# where $\odot$ multiplies element by element. For a full covariance $\Sigma$ it is $z = \mu + L \varepsilon$ with any root of it, $L L^\top = \Sigma$, such as the Cholesky factor, because $L \varepsilon$ has the covariance $L\, \mathbb{E}[\varepsilon \varepsilon^\top] L^\top = L L^\top$. For other distributions $g$ may be the inverse of the distribution function ({ref}`exercise <ex-exponential-draw>`); Gamma and Dirichlet distributions have an `rsample` in torch, too.
 #
-# :::{depth-start} any root of a covariance samples the Gaussian, and two roots differ by a rotation
+# :::{depth-start} any root of a covariance will do, Gamma samples have gradients, and only densities need the determinant of g
 # :::
 #
 # Let $\varepsilon \sim \mathcal{N}(0, I)$ and $z = \mu + A \varepsilon$. Then $z \sim \mathcal{N}(\mu, A A^\top)$, since affine maps of Gaussian vectors are Gaussian:
@@ -519,20 +521,13 @@ for axes, z, A, name in zip(panels, some, [cholesky, symmetric, cov], names, str
 fig
 
 # %% [markdown]
-# :::{depth-end}
-# :::
-
-# %% [markdown]
-# For other distributions $g$ may be the inverse of the distribution function $F_\phi$ ({ref}`exercise <ex-exponential-draw>`). Where that has no formula, as for Gamma and Dirichlet distributions, {cite:t}`figurnov2018` differentiate $F_\phi(z) = u$ implicitly, with $u$ held fixed; torch's `rsample` does the same:
+# **Other distributions.** Where the inverse of the distribution function $F_\phi$ has no formula, as for Gamma and Dirichlet distributions, {cite:t}`figurnov2018` differentiate $F_\phi(z) = u$ implicitly, with $u$ held fixed; torch's `rsample` does the same:
 #
 # $$
 # \frac{\partial z}{\partial \phi} = - \frac{\partial F_\phi(z) / \partial \phi}{q_\phi(z)} .
 # $$ (eq-implicit)
 #
-# :::{depth-start} densities need the determinant of g, expectations do not
-# :::
-#
-# Let $g(\cdot, \phi)$ be a differentiable bijection with a differentiable inverse. Near $\varepsilon$ it is linear, so a small set of volume $V$ goes to one of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ with the same probability. So $z = g(\varepsilon, \phi)$ has the density $q_\phi$ with
+# **Densities need the determinant of $g$, expectations do not.** Let $g(\cdot, \phi)$ be a differentiable bijection with a differentiable inverse. Near $\varepsilon$ it is linear, so a small set of volume $V$ goes to one of volume $\lvert \det \partial g / \partial \varepsilon \rvert\, V$ with the same probability. So $z = g(\varepsilon, \phi)$ has the density $q_\phi$ with
 #
 # $$
 # q_\phi\big( g(\varepsilon, \phi) \big) \cdot \Big\lvert \det \frac{\partial g}{\partial \varepsilon} \Big\rvert = p(\varepsilon) ,
@@ -834,7 +829,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# (The table has means over the last 300 steps; the figure, on its logarithmic axis, geometric means over the runs.) The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
+# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
 #
 # **On real digits.** How large are the variances in a real encoder? We take the network of chapter 6, 100 digits, and the gradient in the biases of the encoder's last layer. Each estimate gets eleven samples, that is, passes through the decoder. First, what the baseline does in one fresh network:
 
@@ -871,9 +866,7 @@ torch.set_default_dtype(torch.double)
 assert plain > 100 * centered
 
 # %% [markdown]
-# And how far is it from the path-wise estimator then, in five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`)? With the KL estimated by the same samples, the score function with leave-one-out baseline has 5.0 ± 0.6 times the variance of the path-wise estimator in a fresh network, 10.3 ± 0.8 times after 600 steps of training, and 9.3 ± 0.4 times after 2,400. With a baseline from ten samples that serve for nothing else it is 53 ± 6, 102 ± 10 and 110 ± 7 times. The closed form of the KL divides the variance of the path-wise estimator by 49 ± 4 in a fresh network, but only by 1.9 ± 0.1 after 600 steps, and by 1.11 ± 0.07 after 2,400.
-#
-# A ratio of variances is a ratio of numbers of samples: an estimator with ten times the variance needs ten samples where the other needs one.
+# And how far is it from the path-wise estimator then, in five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`)? With the KL estimated by the same samples, the score function with leave-one-out baseline has about five times the variance of the path-wise estimator in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself. A ratio of variances is a ratio of numbers of samples: an estimator with ten times the variance needs ten samples where the other needs one.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, parts = record_of("gradient-noise"), {}
@@ -893,7 +886,16 @@ _ = axes.invert_yaxis()
 fig
 
 # %% [markdown]
-# One uses the closed form of the KL, since it costs no pass.
+# One uses the closed form of the KL, since it costs no pass. It helps the path-wise estimator much in a fresh network, and little after training.
+#
+# :::{depth-start} the closed KL makes the path-wise variance some 50 times smaller in a fresh network, and hardly smaller after 2,400 steps
+# :::
+# With the KL estimated by the same samples, the score function with leave-one-out baseline has 5.0 ± 0.6 times the variance of the path-wise estimator in a fresh network, 10.3 ± 0.8 times after 600 steps of training, and 9.3 ± 0.4 times after 2,400. With a baseline from ten samples that serve for nothing else it is 53 ± 6, 102 ± 10 and 110 ± 7 times ({ref}`experiment <exp-gradient-noise>`).
+#
+# The closed form of the KL divides the variance of the path-wise estimator by 49 ± 4 in a fresh network, but only by 1.9 ± 0.1 after 600 steps, and by 1.11 ± 0.07 after 2,400 ({ref}`same networks <exp-gradient-noise>`).
+#
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-entropy-gradient)=
@@ -1192,7 +1194,7 @@ plots.curves(
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
 # - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
-# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` subtracts the score-function estimate for the relaxed variable, and adds its path-wise estimate, which has the same mean; so it stays unbiased, and $f$ of the relaxed variable takes part of the noise along. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
+# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate: it subtracts the score-function estimate for the relaxed variable and adds its path-wise estimate, which has the same mean. So it is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
 # - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. For one variable it estimates
 #
 # $$
