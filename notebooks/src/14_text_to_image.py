@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below is a small model; all rows start from the same six noise images.
+# One writes "a small red house at dusk", and a network that has never seen this image draws it. How does a sentence get into a model of images, and how does one know that it was understood? Below, all rows start from the same six noise images.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -69,7 +69,7 @@ def draw(sentence, num=6, scale=2.0):
     return decoded_landscapes(z).clamp(0, 1)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of several colors, each with firs."}, "figure": {"caption": "Images drawn for a sentence. Two of the sentences ask for what no training image shows: a blue house at dusk, and a red house behind a green one.", "name": "fig-sentences"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; almost the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of several colors, each with firs."}, "figure": {"caption": "Images drawn for a sentence. Two of the sentences ask for what no training image shows: a blue house at dusk, and a red house behind a green one.", "name": "fig-sentences"}}
 sentences = (
     "a small red house at dusk, the sun on the left",
     "a small blue house at dusk, the sun on the left",
@@ -77,7 +77,7 @@ sentences = (
     "a green house with a red cottage behind, no trees",
     "two trees",
 )
-plots.image_rows({fill(s, 19): draw(s) for s in sentences}, tile=0.75)
+plots.image_rows({fill(s, 17): draw(s) for s in sentences}, tile=0.75)
 
 # %% [markdown]
 # :::{admonition} The idea
@@ -139,7 +139,7 @@ plots.image_rows({name: x[:6] for name, x in rows.items()}, tile=0.75)
 
 
 # %% [markdown]
-# Little is lost, and much work is saved:
+# Little is lost, much work saved:
 
 
 # %% tags=["numbers"]
@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, codes would have no noise, and nothing would ask neighbors to decode alike; the diffusion will miss a code by a little. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would ask neighboring codes to decode alike, and the diffusion misses by a little. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -171,7 +171,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say much or little.
 #
-# **Why places?** Order tells which house is red, but attention, by which words will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front. In {numref}`fig-word-order` the sentences differ by the order of their words alone.
+# **Why places?** Order tells which house is red, but attention, by which words will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front ({numref}`fig-word-order`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six landscapes. In the first all houses in front are yellow with a purple house behind, in the second all are purple with a yellow one behind."}, "figure": {"caption": "The same words in another order, the same noise.", "name": "fig-word-order"}}
 order = (
@@ -181,7 +181,7 @@ order = (
 plots.image_rows({fill(s, 24): draw(s) for s in order}, tile=0.75)
 
 # %% [markdown]
-# The vectors that the patches will see say the same, here those of the word "purple". Is it the place alone? The two in front stand at different places, one of them where that of the house behind stands:
+# The vectors that the patches will see say the same, here those of the word "purple":
 
 # %% tags=["numbers"]
 network = model.denoiser.network  # the transformer
@@ -198,7 +198,7 @@ for name, two in pairs.items():
     print(f"{name:34} {F.cosine_similarity(*two, 0):6.2f}")
 
 # %% [markdown]
-# What counts is whose color it is.
+# What counts is whose color it is, not its place.
 
 # %% [markdown]
 # (sec-cross-attention)=
@@ -252,7 +252,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` the image is the brighter, the more of its attention a patch gives to the word. "Red" is looked at where the red house is, "blue" where the blue one is, although only the squared error taught it. In Stable Diffusion such maps, added up, segment what nouns name {cite:p}`tang2023`.
+# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it. In Stable Diffusion such maps, added up, segment what nouns name {cite:p}`tang2023`.
 
 
 # %% tags=["serves"]
@@ -339,7 +339,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 # \end{aligned}
 # $$ (eq-sentence-bound)
 #
-# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the first stage came first, by itself, and the squared error weights the times {ref}`differently <sec-thrown-away>`.
+# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the first stage came first, and the squared error weights the times {ref}`differently <sec-thrown-away>`.
 #
 # **Check.** If all is Gaussian, every term is known: $z \mid y \sim \mathcal{N}(\pm 0.3, 0.05)$ for two sentences, $x \mid z \sim \mathcal{N}(z, 0.02)$, and the exact denoiser. For $q$ take the posterior given the sentence, one that does not know it, and one that is twice as wide. The mean of $\log p(x \mid y)$ minus the first line is compared with the KL divergence in closed form; no gap at all, and the diffusion of the other sentence, are rejected.
 
@@ -470,7 +470,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: where training had no example a sentence changes too little, and guidance exaggerates the change. **Why not 20?** As the scale rises, the images leave the renderings: what the sentence changes is exaggerated beyond what it means, and the images are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings; they are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -499,20 +499,20 @@ for rule in HELD_OUT:
     text = ", ".join(f"{name} {value}" for name, value in rule.items())
     print(f"{text:38}  {those.sum().item():6}    {'    '.join(shown)}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. Blue houses at dusk, drawn and rendered, alike. Red houses turned to the left with the sun on the right: in the renderings the ground behind has long shadows, in most of those drawn the shadows are short."}, "figure": {"caption": "Two held-out combinations, as drawn (scale 2) and as rendered.", "name": "fig-held-out"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. Blue houses at dusk, drawn and rendered; those drawn have a trace of purple. Red houses turned to the left with the sun on the right: in the renderings a dark front and a long shadow on the ground, in those drawn short shadows."}, "figure": {"caption": "Two held-out combinations, as drawn (scale 2) and as rendered.", "name": "fig-held-out"}}
 dusk, low = [3, 1, 1, 0, 0, 0, 1, 1], [0, 1, 0, 0, 0, 1, 0, 0]
-names_of = {"blue, dusk": dusk, "turned left,\nlow sun right": low}
+names_of = {"blue, dusk": dusk, "turned left,\nsun low right": low}
 _ = torch.manual_seed(1)
 rows = {}
 for name, values in names_of.items():
     wanted = torch.tensor([values])
     (text,) = captions(wanted, torch.full((1, DRAWS), 0.5))
-    rows[f"{name}: drawn"] = draw(text)
+    rows[f"{name}:\ndrawn"] = draw(text)
     rows[f"{name}:\nrendered"] = render_landscapes(wanted.expand(6, -1), 2 * torch.rand(6, 25) - 1)
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. Not because training says otherwise: a house turned left with the sun on the right always had a high sun, but a blue house was always by day, too. What is different: in the five, each value changes the image in its own way, and the sum of the single changes already shows the combination. In the sixth it does not, since how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). A model that composes some things need not compose all.
+# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. **Why?** Training showed none of the six. But in the five, the changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). A model that composes some things need not compose all.
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -577,7 +577,7 @@ print(
 # (sec-leave-one-out)=
 # ## Leave one part out
 #
-# The reader judges what is drawn without it, for sentences that tell all eight attributes:
+# The reader judges what is drawn without it, all eight attributes told:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 left_out = {
@@ -630,7 +630,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, always for a quarter of the steps, so that each is seen more and more often.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
@@ -650,9 +650,9 @@ _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
 # %% [markdown]
-# The two ends of it:
+# Both ends:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, colors and numbers of things agree, places and shadows do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, most colors and numbers of things agree; sizes, places and shadows often do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
 tiles = tiles.unflatten(3, (6, 32)).permute(1, 3, 0, 2, 4) / 255
 kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nearest ": 7}
@@ -667,7 +667,7 @@ print(f"{best.mean:.1f} ± {best.se:.1f} % of the attributes")
 print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][second]).strip()} %")
 
 # %% [markdown]
-# Large models do return some of their training images {cite:p}`carlini2023`. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
+# Large models return some of their training images {cite:p}`carlini2023`. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
 #
 # :::{depth-start} with 100 scenes the network copies, with 1,000 a little, with 60,000 not measurably
 # :::
@@ -682,19 +682,19 @@ print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][sec
 # (sec-text-fails)=
 # ## What goes wrong
 #
-# In {numref}`fig-text-failures` the words are known, the sentences are unlike those in training.
+# In {numref}`fig-text-failures` the words are known, the sentences unlike those in training.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: one or two houses."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: a red house each time, and something pale behind some."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
     "no purple house, by day",
     "two trees, two trees",
     "a red blue house",
     "a red house, a green house, a white house",
 )
-plots.image_rows({fill(s, 22): draw(s) for s in odd}, tile=0.75)
+plots.image_rows({fill(s, 18): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# What does the reader find?
+# What the reader finds:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 odd_ones = record_of("odd-sentences")
@@ -713,10 +713,10 @@ for sentence, shows, condition, measure in kinds:
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Models that compare images and sentences, CLIP among them, are often no better than chance at negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
 # - **Counting.** Two and two are two, and one and two are never three. "Two" is the name of a kind of image; nothing adds. Large models miscount, too {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four", so the companion names the word and draws nothing.
-# - **Silence.** "Two trees" should leave the rest as it is in the data, and does not: hardly a house is red. Not because sentences so short {ref}`hardly occur <ex-short-sentences>` in training: "A house, two trees" tells no more, and works (box). But in training each sentence had a house.
+# - **Words never seen.** There is no vector for "pink" or "four", so the companion names it and draws nothing.
+# - **Silence.** "Two trees" should leave the rest open, but hardly a house is red. Not because {ref}`short sentences are rare <ex-short-sentences>`: "A house, two trees" tells no more, and works (box). But in training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
@@ -769,7 +769,7 @@ print(f"scenes of two trees: {red.sum().item()} of {len(red)} are red")
 # | system | first stage | what reads the sentence | what denoises |
 # |---|---|---|---|
 # | Stable Diffusion 1 {cite:p}`rombach2022,compvis2022` | VAE with little KL, an eighth of the side | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
-# | DALL-E 2 {cite:p}`ramesh2022` | none: two models enlarge the image | CLIP; from a sentence, a diffusion model draws CLIP's embedding of an image | U-Net, given this embedding |
+# | DALL-E 2 {cite:p}`ramesh2022` | none: two models enlarge the image | CLIP; a diffusion model draws its embedding of an image | U-Net |
 # | Imagen {cite:p}`saharia2022` | none: enlarges, too | T5 {cite:p}`raffel2020`, trained on text alone, frozen | U-Net with cross-attention |
 # | Stable Diffusion 3 {cite:p}`esser2024` | VAE with 16 maps | two CLIPs and T5 | transformer, up to 8 billion; words and patches in one attention; rectified flow |
 # | FLUX.1-dev {cite:p}`flux2024` | VAE | CLIP and T5 | the same kind, 12 billion; guidance distilled |
