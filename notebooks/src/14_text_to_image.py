@@ -77,7 +77,7 @@ sentences = (
     "a green house with a red cottage behind, no trees",
     "two trees",
 )
-plots.image_rows({fill(s, 17): draw(s) for s in sentences}, tile=0.75)
+plots.image_rows({fill(s, 16): draw(s) for s in sentences}, tile=0.75)
 
 # %% [markdown]
 # :::{admonition} The idea
@@ -422,7 +422,7 @@ print(f"read at t = 200, without a sentence: {visible:.1f} % of the attributes a
 assert visible > 98
 
 # %% [markdown]
-# The right sentence raises the bound, a wrong one lowers it by far more. But with exact models the mean difference would be the information that sentence and image share, at most the entropy of the attributes, {ref}`less than nine nats <ex-sentence-nats>`, and for the color at most $\log 6 \approx 1.8$. So the surplus is not information. About a third of the whole arises for $t \le 200$, where there is hardly anything left to tell: in the network's own estimate without a sentence, the reader finds nearly all attributes. So without a sentence the network is the worse denoiser even where all that the sentence says is in sight. Whether more training without sentences would mend it was not tested.
+# The right sentence raises the bound, a wrong one lowers it by far more. But with exact models the mean difference would be the information that sentence and image share, at most the entropy of the attributes, {ref}`less than nine nats <ex-sentence-nats>`, and for the color at most $\log 6 \approx 1.8$. So the surplus is not information. About a third of the whole arises for $t \le 200$, where there is hardly anything left to tell: in the network's own estimate without a sentence, the reader finds nearly all attributes. So without a sentence the network is the worse denoiser even where all that the sentence says is in sight. Whether more training without sentences would mend it is not tested here.
 #
 # :::{depth-end}
 # :::
@@ -516,7 +516,7 @@ plots.image_rows(rows, tile=0.75)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
-# For each rule, the network gets the sentence without its last value; in how many images is that value drawn all the same? Then renderings are added up: with none of the rule's values, plus the change by each one of them, at last plus those by each two. In how many sums does the reader find the rule?
+# For each rule, the network gets the sentence without its last value; in how many images is that value drawn all the same? Then renderings are added up: one with none of the values of the rule, plus the change by each value, then plus what each two change together. In how many sums does the reader find the rule?
 
 
 # %% tags=["serves"]
@@ -714,7 +714,7 @@ for sentence, shows, condition, measure in kinds:
 
 # %% [markdown]
 # - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
-# - **Counting.** Two and two are two, and one and two are never three. "Two" is the name of a kind of image; nothing adds. Large models miscount, too {cite:p}`ghosh2023`.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. Large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four", so the companion names it and draws nothing.
 # - **Silence.** "Two trees" should leave the rest open, but hardly a house is red. Not because {ref}`short sentences are rare <ex-short-sentences>`: "A house, two trees" tells no more, and works (box). But in training each sentence had a house.
 #
