@@ -516,7 +516,7 @@ plots.image_rows(rows, tile=0.75)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
-# For each rule, the network gets the sentence without its last value; in how many images is that value drawn all the same? Then renderings are added up: one with none of the values of the rule, plus the change by each value, then plus what each two change together. In how many sums does the reader find the rule?
+# For each rule, the network gets the sentence without its last value; in what percentage of the images is that value drawn all the same? Then renderings are added up: one with none of the values of the rule, plus the change by each value, then plus what each two change together. In what percentage of the sums does the reader find the rule?
 
 
 # %% tags=["serves"]
