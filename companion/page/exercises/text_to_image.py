@@ -13,7 +13,7 @@ from companion.page.exercises import bisect, double, draws, right_number, same_f
 
 ALPHA_BAR = 0.6
 Q, K, V = draws(14, 3).split([4, 5, 5])
-IS_WORD = torch.tensor([True, True, False, True, False])
+IS_WORD = torch.tensor([True, True, False, True, False], device="cpu")
 X_0, X_1, X_2 = draws(3, 4)
 
 
