@@ -1,11 +1,13 @@
 """The experiments of chapter 14: what they count is compared with cases counted by hand, and with brute force."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from companion.data import ATTRIBUTES, DRAWS, captions, landscapes, tokens
+from companion.denoisers import VPredictor
 from companion.experiments import first_stage, memorization, odd_sentences, sentence_parts
 from companion.metrics import proportion
 from companion.zoo.architectures import text_ddpm
@@ -31,6 +33,16 @@ def test_a_quarter_of_the_steps_and_all_else_equal() -> None:
     assert short.epochs * 4 == whole.epochs and short.data.num == whole.data.num
     for same in ("model", "loss", "batch_size", "lr", "schedule", "prepare"):
         assert getattr(short, same) == getattr(whole, same)
+
+
+def test_a_network_is_trained_where_nothing_else_has_gradients() -> None:
+    few = replace(memorization.shortened(10), batch_size=8, epochs=1)
+    few = replace(few, data=replace(few.data, num=16))
+    with torch.no_grad():  # as in every condition
+        model = memorization.learned(few)
+    assert isinstance(model.denoiser, VPredictor)
+    last = model.denoiser.network.exit[1].weight  # zero at the start
+    assert last.abs().max() > few.lr / 2 and not last.requires_grad
 
 
 def test_the_nearest_row_is_found() -> None:

@@ -129,6 +129,7 @@ CONDITIONS: dict[str, Condition] = {
     "a sixth of the steps": without("sixth"),
     "a quarter of the rate": without("sixth", 0.25),
     "four times the rate": without("sixth", 4.0),
+    "sixteen times the rate": without("sixth", 16.0),
     "from -1 to 1": without("sixth", 1.0, "symmetric"),
     "64 patches, a third of the steps": without("third", 1.0, "standard", 4),
 }

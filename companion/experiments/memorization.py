@@ -15,7 +15,7 @@ from companion.zoo.losses import text_loss
 from companion.zoo.obedience import drawn, obeyed
 from companion.zoo.recipes import Recipe, recipe
 from companion.zoo.session import Session
-from companion.zoo.sources import Landscapes
+from companion.zoo.sources import LANDSCAPES, Landscapes
 
 NUM, SIZES = 100, (100, 1_000, 10_000, 60_000)
 
@@ -35,10 +35,11 @@ class First(Landscapes):
 
 def shortened(size: int = 60_000) -> Recipe:
     """The recipe of `text-scenes` with a quarter of its steps, for the first scenes alone."""
-    data = First("landscapes", (3, 32, 32), 60_000, (8,), first=size)
+    data = First(**vars(LANDSCAPES), first=size)
     return replace(recipe("text-scenes"), data=data, epochs=3, ema=0.998)
 
 
+@torch.enable_grad()  # what is drawn is drawn without gradients
 def learned(chosen: Recipe) -> Ddpm:
     """The model after all steps of a recipe; its weights have 16 bits, as those that are shipped."""
     session = Session(chosen, chosen.examples("train"))
