@@ -42,7 +42,8 @@ class Works(SphinxPostTransform):
         keys = {c.citation_id: c.key for c in self.env.get_domain("cite").citations}  # type: ignore[attr-defined]
         for citation in self.document.findall(nodes.citation):
             for text in list(citation.findall(nodes.Text)):
-                if not isinstance(text.parent, nodes.reference):
+                # The theme shortens a link to GitHub, and its new text knows no parent.
+                if text.parent is not None and not isinstance(text.parent, nodes.reference):
                     text.parent.replace(text, linked(str(text)))
             key = next((keys[name] for name in citation["ids"] if name in keys), "")
             if mine := pages.get(key):
