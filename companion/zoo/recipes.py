@@ -384,7 +384,7 @@ RECIPES = {
     "beta-vae-scenes-2": SCENE_VAE(options=relaxing, seed=1),
     # Scenes, parameters, minutes and average of the weights as of ddpm-scenes, to compare what the two draw.
     "large-vae-scenes": replace(
-        SCENE_VAE(options=relaxing, epochs=140, lr=5e-4, ema=0.9995),
+        SCENE_VAE(options=relaxing, epochs=90, lr=5e-4, ema=0.9995),
         data=replace(SCENES, num=60_000),
         model=architectures.large_scene_vae,
     ),
