@@ -44,7 +44,13 @@ class Message:
         self.state = state
 
     def push(self, starts: Sequence[int], value: int) -> None:
-        """Put a value on the stack: log2(2^24 / its slots) bits more."""
+        """Put a value on the stack: log2(2^24 / its slots) bits more.
+
+        Raises:
+            ValueError: if the symbol has no such value, or the value has no slots.
+        """
+        if not (0 <= value < len(starts) - 1 and starts[value] < starts[value + 1]):
+            raise ValueError(f"value must be one of {len(starts) - 1} that have slots; {value} was given")
         above, slot = divmod(self.state, starts[value + 1] - starts[value])
         self.state = (above << PRECISION) + starts[value] + slot
 

@@ -64,12 +64,19 @@ def regress(
     return slopes, C[t, t] - slopes @ C[others, t]
 
 
-def _others(C: Tensor, t: int, given: Sequence[int]) -> list[int]:
-    """The argument `given` of `regress`, whose arguments fit together."""
+def _covariance(C: Tensor) -> None:
+    """Refuse a C that is no covariance."""
     checks.precise(C=C)
     checks.shape(("num", *C.shape[:1]), C=C)
-    if not ((C - C.mT).abs().max() <= 1e-5 * C.abs().max() and C.diagonal().min() > 0):
+    least = 1e-5 * C.abs().max()
+    symmetric = (C - C.mT).abs().max() <= least
+    if not (symmetric and C.diagonal().min() > 0 and torch.linalg.eigvalsh(C)[0] >= -least):
         raise ValueError("C must be a covariance; one that is not symmetric or positive was given")
+
+
+def _others(C: Tensor, t: int, given: Sequence[int]) -> list[int]:
+    """The argument `given` of `regress`, whose arguments fit together."""
+    _covariance(C)
     checks.whole(0, len(C) - 1, t=t)
     others = checks.numbers(given=given).tolist()
     if not {*others} <= {*range(len(C))} - {t} or len({*others}) < len(others):
@@ -93,8 +100,8 @@ class LinearChain(LatentChain):
 
     Raises:
         TypeError: if they are not floating-point tensors of one precision.
-        ValueError: if their shapes do not fit together, there is no slope, or `s` is not
-            positive and finite; from `inner_prior`, if t is outside 0..T-1, and from
+        ValueError: if their shapes do not fit together, there is no slope, `s` is not
+            positive and finite, or C is no covariance; from `inner_prior`, if t is outside 0..T-1, and from
             `inner_posterior`, if it is outside 1..T-1.
 
     Book: chapter 8, (def-hierarchy).
@@ -119,6 +126,7 @@ class LinearChain(LatentChain):
         model = linear_covariance(torch.diag(a, 1), torch.cat([s**2, torch.ones(1).to(s)]))
         C = model if C is None else C
         checks.like(model, C=C)
+        _covariance(C)
         for name, tensor in {"a": a, "s": s, "C": C}.items():
             self.register_buffer(name, tensor, persistent=False)
         self.origin = self.origin.to(a)

@@ -503,12 +503,18 @@ CASES: dict[str, list[Case]] = {
       for shape in ((1, 28, 30), (1, 30, 28))),
     (lambda: ladders.mlp_ladder((4,), (8, 8)), "latent_dims and hidden must hold one number for each level"),
 ],
+"bits_back": [
+    *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
+      for value in (-1, 1, 2)),
+],
 "linear_chain": [
     (lambda: linear_chain.LinearChain(X[0, :0], X[0, :0]), r"a must have shape \(num_latents,\)"),
     (lambda: linear_chain.LinearChain(X[0], X[0, :1]), r"s must have shape \(2,\); \(1,\) was given"),
     (lambda: linear_chain.LinearChain(X[0], X[0].double()), "s must have the dtype torch.float32"),
     (lambda: linear_chain.LinearChain(X[0], X[0] + 1, EYE[:2]), r"C must have shape \(3, 3\); \(2, 3\) was given"),
     *((lambda s=s: linear_chain.LinearChain(X[0], s + X[0]), "s must be positive and finite") for s in (-1, 0, INF)),
+    *((lambda C=C: linear_chain.LinearChain(X[0], X[0] + 1, C), "C must be a covariance")
+      for C in (-EYE, torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 1]]), torch.tensor([[1.0, 2, 0], [2, 1, 0], [0, 0, 1]]))),
     (lambda: CHAIN.inner_prior(2, X[:, :1]), r"t must lie in \[0, 1\]; 2 was given"),
     (lambda: CHAIN.inner_posterior(2, X[:, :1], X[:, :1]), r"t must lie in \[1, 1\]; 2 was given"),
     (lambda: linear_chain.linear_covariance(X[0], X[0]), r"B must have shape \(2, 2\); \(2,\) was given"),
