@@ -50,7 +50,9 @@ class Message:
             ValueError: if the symbol has no such value, or the value has no slots.
         """
         if not (0 <= value < len(starts) - 1 and starts[value] < starts[value + 1]):
-            raise ValueError(f"value must be one of {len(starts) - 1} that have slots; {value} was given")
+            raise ValueError(
+                f"value must be one of {len(starts) - 1} that have slots; {value} was given"
+            )
         above, slot = divmod(self.state, starts[value + 1] - starts[value])
         self.state = (above << PRECISION) + starts[value] + slot
 
