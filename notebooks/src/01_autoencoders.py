@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, the mean makes the denoiser below a score, and the square makes the error a likelihood.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, a denoiser that gives the mean will tell the score, and the square is the negative logarithm of a Gaussian density, up to a factor and a constant.
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -425,7 +425,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). That is why the code tells the classes, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps what tells the classes apart, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
@@ -465,7 +465,7 @@ plots.curves(
 # %% [markdown]
 # {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier, which adds little of its own. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up; random weights are worst.
 #
-# Another use is to report as an *anomaly* what is reconstructed badly: the decoder has learned only what digits need. But the error says how easily the decoder draws an image, not how often such images occur: a black image has a smaller error than almost every digit.
+# Another use is to report as an *anomaly* what is reconstructed badly, assuming that a network trained on normal images only cannot draw others. But the error says how easily the decoder draws an image, not how often such images occur: a black image has no strokes to miss, and a smaller error than almost every digit.
 #
 # :::{depth-start} with few labels a code helps a little; its error misses a hidden class
 # :::
@@ -617,7 +617,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 # A^\star = S (S + \sigma^2 I)^{-1} = \sum_j \frac{\lambda_j}{\lambda_j + \sigma^2}\, u_j u_j^\top .
 # $$ (eq-linear-dae-optimum)
 #
-# The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Directions of small variance, where most of the input is noise, are shrunk.
+# The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Every direction is shrunk; one with $\lambda_j \ll \sigma^2$ is erased together with its noise. Edges lie in such directions: hence the blur.
 #
 # :::{depth-start} a wide code is useful if it was trained to remove noise
 # :::
@@ -807,7 +807,7 @@ with torch.no_grad():
 print("squared error of the arrows below 2 % of their square:", bool(excess < 0.02 * arrows))
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the best one leaves the dashed circle of radius 0.95 fixed. Shaded: the density of the noisy data.", "name": "fig-circle"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the mean of an arc lies inside the circle, and the best one leaves the dashed circle of radius 0.95 fixed. Shaded: the density of the noisy data.", "name": "fig-circle"}}
 def log_p_sigma(x):
     log_weight = -torch.cdist(x.double(), circle).square() / (2 * sigma**2)
     return log_weight.logsumexp(1) - torch.tensor(720 * 2 * torch.pi * sigma**2).log()
@@ -881,11 +881,11 @@ plots.image_rows(rows)
 #
 # An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too.
 #
-# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at what it was trained for; the last three pay with a larger error on clean images. Relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
+# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at its own loss; the last three pay with a larger error on clean images. But relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do. What can be measured is the length of the decoded path relative to the distance of its ends: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway, where no image told the decoder what to draw, one sees a blurred mixture.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do, and need not be digits. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway, where no image told the decoder what to draw, one sees a blurred mixture.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::
@@ -1151,9 +1151,9 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$, so more dimensions make codes harder to hit.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$. So the more dimensions, the fewer codes lie near random ones.
 #
-# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If both are mixed and divided at random, is the distance ever as large? For both Gaussians never in 200 divisions; other real codes, the control, pass, and the mixture is nearer than the fitted Gaussian.
+# So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If both are mixed and divided at random, is the distance ever as large? For both Gaussians never in 200 divisions, so their samples differ from codes; for other real codes, the control, it is. The mixture is nearer than the fitted Gaussian.
 
 # %% tags=["serves"]
 part = min(1500, len(codes) // 4)
@@ -1173,7 +1173,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The density at the samples of the standard Gaussian is not low, but density is codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian. Their density at its samples is not low, but it is codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #
