@@ -613,7 +613,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 #
 # :::{depth-start} at equal cost the first stage gains obedience and nearness, and loses some sharpness
 # :::
-# With the first stage 97.0 ± 0.3 % of the attributes are as asked for, and 89.5 ± 0.8 % of those of combinations held out; without it, after as many steps of the same cost, 87.8 ± 0.4 and 78.0 ± 0.7 %; the distance from renderings in the reader's features is 139 ± 8 and 401 ± 10, that of renderings themselves 11 ± 1. Of the squared differences of neighboring pixels in renderings, 8.4 ± 0.2 thousandths, the first stage keeps 5.5 ± 0.1; landscapes drawn through it have 5.9 ± 0.1, and those drawn as pixels 18.7 ± 0.1 ({ref}`experiment <exp-no-first-stage>`). Pixels were trained with the best of four learning rates; there is one training of each, and seeds are of sentences and noise.
+# With the first stage 96.5 ± 0.3 % of the attributes are as asked for, and 88.9 ± 0.3 % of those of combinations held out; without it, after as many steps of the same cost, 87.8 ± 0.4 and 78.0 ± 0.7 %; the distance from renderings in the reader's features is 136 ± 3 and 403 ± 11, that of renderings themselves 11 ± 1. Of the squared differences of neighboring pixels in renderings, 8.4 ± 0.2 thousandths, the first stage keeps 5.5 ± 0.1; landscapes drawn through it have 5.9 ± 0.1, and those drawn as pixels 18.7 ± 0.1 ({ref}`experiment <exp-no-first-stage>`). Pixels were trained with the best of four learning rates; there is one training of each, and seeds are of sentences and noise.
 #
 # :::{depth-end}
 # :::
