@@ -64,7 +64,7 @@ plots.curves(
 # To fit a model is to make a {term}`KL divergence` small, the mean log-ratio of two distributions. If the mean is taken over the data, the model has to cover them all; if it is taken over the model's own samples, the model may leave some of them out.
 # :::
 #
-# So both Gaussians of {numref}`fig-two-fits` are best, in different orders. (Integrals over a line are sums over a fine grid.)
+# So both Gaussians of {numref}`fig-two-fits` are best, in different orders.
 
 # %% [markdown]
 # (sec-kl-definition)=
@@ -98,7 +98,7 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The same number is a length in bits. (A *code* here writes letters as bits.) Up to rounding, the best code for $q$ gives the letter $x$ a word of $-\log q(x)$ nats: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
+# The same number is an extra length. (A *code* here writes letters as bits; a nat is 1.44 of them.) Up to rounding, the best code for $q$ gives the letter $x$ a word of $-\log q(x)$ nats: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
@@ -275,9 +275,9 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. By the same sum, $n$ samples from $p$ look like samples from $q$ with a probability of about $e^{-n D(q \Vert p)}$: a fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. And the other way around: $n$ values that look like samples from $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. One such test point has the same effect, whatever the model does elsewhere: its likelihood cannot be compared with others. Added noise prevents such zeros.
+# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. So it has on a test set with one such point: a single point then hides what the model does elsewhere. Added noise prevents such zeros.
 #
 # :::{depth-start} the KL divergence is the rate at which samples cease to look like another distribution
 # :::
@@ -381,7 +381,7 @@ Slider(
 # $-\mathbb{E}_p \log q = \log s + \mathbb{E}_p (x - m)^2 / 2 s^2 + \text{const}$. By {eq}`eq-mean-minimizes` the second term is smallest at $m = \mathbb{E}_p x$, where it is $\operatorname{Var}_p x / 2 s^2$. The derivative in $s$, $1 / s - \operatorname{Var}_p x / s^3$, is negative before $s^2 = \operatorname{Var}_p x$ and positive after it. $\square$
 # :::
 #
-# **The reverse fit may choose.** In this order there is no formula, so we search over mean and standard deviation; the search finds a *local* minimum near its start.
+# **The reverse fit may choose.** In this order the best Gaussian of a mixture has no closed form, so we search over mean and standard deviation; the search finds a *local* minimum near its start.
 
 
 # %% tags=["serves"]
@@ -406,7 +406,7 @@ def fit_normal(divergence, log_p, m):
 
 
 # %% [markdown]
-# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: known up to a factor, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL. In this book maximum likelihood and a step of a diffusion model (chapter 9) are forward, the gap of the ELBO (chapter 3) and the KL term of a VAE (chapter 6) reverse.
+# Why would anyone take this order? Because it needs other things. The forward KL needs samples from $p$ and no density: these are our data. The reverse KL needs samples from $q$ and the density of $p$ up to a factor, which only adds a constant. A posterior, the distribution of causes given data, is such a $p$: by Bayes' rule known up to a factor, the probability of the data, and hard to sample from. So variational inference minimizes the reverse KL, as does the E-step of the EM algorithm (chapter 3), whose M-step fits the model by the forward KL. In this book maximum likelihood and a step of a diffusion model (chapter 9) are forward, the gap of the ELBO (chapter 3) and the KL term of a VAE (chapter 6) reverse.
 #
 # :::{dropdown} The order says which mistake to expect
 # | what is made small | order | what to expect |
@@ -452,7 +452,7 @@ plots.curves(
 # Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$ has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
 #
 # :::{depth-start} to leave out a mode costs log 2 in reverse, the squared distance forward
 # :::
@@ -556,7 +556,7 @@ print("the opening figure shows the best fit:", torch.allclose(best, torch.tenso
 #
 # The term $\frac12 \mu_j^2$ is for a mean off the origin, $\frac12 (\sigma_j^2 - 1 - \log \sigma_j^2)$ for a width other than 1. A small error of the width is more expensive than one of the mean: a factor of $e^\delta$ costs about $\delta^2$ nats in either direction, a shift by $\delta$ only $\delta^2 / 2$. Large shifts and widths cost half their square; a small width only $\log (1 / \sigma_j)$, but without bound: no encoder can afford $\sigma_j = 0$, a code without noise.
 #
-# To check such a formula, compare it with mean log-ratios of samples, at variances that differ and are not 1: at $\mathcal{N}(1, \frac14)$ the last formula gives 0.818 nats, with the variance squared by mistake 1.418. For $p = q$ it must be zero.
+# To check such a formula, compare it with mean log-ratios of samples, at variances that differ and are not 1, lest exchanged arguments or a missing square go unnoticed: at $\mathcal{N}(1, \frac14)$ the last formula gives 0.818 nats, with the variance squared by mistake 1.418. For $p = q$ it must be zero.
 #
 # **Checks.** In one dimension the formula is compared with an integral; the other order and a mean that is not squared are rejected. In three dimensions the log-ratio is averaged over samples, and torch's value is compared as well; a formula that forgets the means is rejected. The two special cases are compared with torch: the first without its log-determinant is rejected, and so is the second with squared variances.
 
@@ -912,13 +912,13 @@ plots.curves(
 #
 # This is a form of *de Bruijn's identity* {cite:p}`lyu2009`. The expectation, the {term}`Fisher divergence`, compares the slopes of the log-densities, the {term}`scores <score>`. The reason is that noise spreads a density by the heat equation, $\partial_\tau p_\tau = \frac12 \Delta p_\tau$: probability flows down the slope of $\log p_\tau$. Where $p_\tau$ and $q_\tau$ have the same slope, both flow alike, and no difference is lost.
 #
-# With much noise nothing of the KL divergence is left, so it is the sum of what is lost on the way:
+# With much noise both are nearly the same wide Gaussian, and nothing of the KL divergence is left, so it is the sum of what is lost on the way:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = \tfrac12 \int_0^\infty \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 \, \mathrm{d} \tau .
 # $$ (eq-score-integral)
 #
-# In words: *to know a distribution it is enough to know its score at all levels of noise, and an error of the score, squared and added up, is a KL divergence.* The score of noisy data says which noise to remove (chapter 1): so a diffusion model learns a distribution by estimating noise (chapters 9 and 12).
+# In words: *to know a distribution it is enough to know its score at all levels of noise, and the difference of two scores, squared and added up over the noise, is a KL divergence.* The score of noisy data says which noise to remove (chapter 1): so a diffusion model learns a distribution by estimating noise (chapters 9 and 12).
 #
 # :::{dropdown} Proof of de Bruijn's identity
 # In one dimension; in more, sum over the components. With $r = \log (p / q)$, the derivative of $\int p\, r$ is $\int \partial_\tau p \; r + \int \partial_\tau p - \int \frac{p}{q}\, \partial_\tau q$. The second term is zero, since $p$ keeps its mass. Insert the heat equation and integrate the others by parts: $\frac12 \int p''\, r = -\frac12 \int p'\, r'$, and $-\frac12 \int \frac{p}{q}\, q'' = \frac12 \int \big( \frac{p}{q} \big)'\, q'$, where $\big( \frac{p}{q} \big)' = \frac{p}{q}\, r'$. The sum is $-\frac12 \int p\, r' \big( \frac{p'}{p} - \frac{q'}{q} \big) = -\frac12 \int p\, (r')^2$. $\square$
@@ -1006,7 +1006,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance $k_3$ is better below a shift of the mean of 1.12, and $k_1$ above ({numref}`fig-estimators`, left).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance that of $k_3$ is smaller below a shift of the mean of 1.12, and that of $k_1$ above ({numref}`fig-estimators`, left).
 #
 # :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::
@@ -1072,7 +1072,7 @@ equal = variances_at(1.12)[1] < 1.12**2 and variances_at(1.13)[1] > 1.13**2
 print("the variances are equal between 1.12 and 1.13:", equal)
 
 # %% [markdown]
-# **What goes wrong: the gradient.** Now train $q_\theta$. The obvious loop draws samples, averages $k_3$ and calls `backward`. The number that it prints is an unbiased estimate of $D(q_\theta \Vert p)$, but it makes something else small: the samples depend on $\theta$ too, and `backward` takes them as constants. With $s = \nabla_\theta \log q_\theta(x)$ and $k_2 = \frac12 (\log r)^2$, the gradients for a fixed $x$ are $\nabla k_1 = s$, $\nabla k_2 = -s \log r$ and $\nabla k_3 = (1 - r)\, s$. Since $\mathbb{E}_{q_\theta} s = 0$ and $\mathbb{E}_{q_\theta}[r s] = \mathbb{E}_p\, s$, their means are
+# **As a loss they are judged anew.** Now train $q_\theta$. The obvious loop draws samples, averages $k_3$ and calls `backward`. The number that it prints is an unbiased estimate of $D(q_\theta \Vert p)$, but it makes something else small: the samples depend on $\theta$ too, and `backward` takes them as constants. With $s = \nabla_\theta \log q_\theta(x)$ and $k_2 = \frac12 (\log r)^2$, the gradients for a fixed $x$ are $\nabla k_1 = s$, $\nabla k_2 = -s \log r$ and $\nabla k_3 = (1 - r)\, s$. Since $\mathbb{E}_{q_\theta} s = 0$ and $\mathbb{E}_{q_\theta}[r s] = \mathbb{E}_p\, s$, their means are
 #
 # $$
 # \begin{aligned}
