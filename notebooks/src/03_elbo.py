@@ -74,7 +74,7 @@ plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 #
 # Why should it be large for the data? Maximum likelihood brings the model as close to the data as it gets, measured by the forward KL divergence ({ref}`chapter 2 <sec-maximum-likelihood>`).
 #
-# The decoder of our example, in {numref}`fig-ring`, bends a Gaussian on the line into a ring in the plane: $z$ becomes the angle $2 z + 3$, with *speed* 2 and *phase* 3. The likelihood adds a little noise, $x \mid z \sim \mathcal{N}(\operatorname{ring}(z), 0.2^2 I)$. A linear decoder maps lines to lines; a ring needs one that is not linear.
+# The decoder of our example, in {numref}`fig-ring`, bends a Gaussian on the line into a ring in the plane: $z$ becomes the angle $2 z + 3$, with *speed* 2 and *phase* 3. The likelihood adds a little noise, $x \mid z \sim \mathcal{N}(\operatorname{ring}(z), 0.2^2 I)$.
 
 
 # %%
@@ -254,9 +254,9 @@ plots.curves(
 print(f"from the prior {(r**100 - 1) / 0.1**2:.1e}, from q {(r_q**100 - 1) / 0.1**2:.1e}")
 
 # %% [markdown]
-# In a hundred dimensions a $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to take the logarithm first.
+# A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to take the logarithm first.
 #
-# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral. {doc}`The landscape page </book/landscape>` says what they give up for it.
+# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`.
 #
 # :::{depth-start} without a latent, or with an invertible decoder, the likelihood is a formula
 # :::
@@ -367,7 +367,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
 # $$ (def-elbo)
 #
-# What has it to do with $\log p(x)$? Start from $\log p(x)$, and change it in five lines. Write $\mathbb{E}_q$ for the mean over $z \sim q(z \mid x)$.
+# Start from $\log p(x)$, and change it in five lines. Write $\mathbb{E}_q$ for the mean over $z \sim q(z \mid x)$.
 #
 # $$
 # \begin{aligned}
@@ -418,7 +418,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# This is the form that is used in training: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. The two pull against each other. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing, and what remains of the bound is the mean of $\log p(x \mid z)$ over the prior.
+# Training uses this form: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing, and what remains of the bound is the mean of $\log p(x \mid z)$ over the prior.
 #
 # **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
 
@@ -539,7 +539,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. With an exact $q$ it touches at the model for which $q$ is exact. A chain of latents changes nothing in the five lines: let $z$ stand for all of them together. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
+# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. A chain of latents changes nothing in the five lines: let $z$ stand for all of them together. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
 
 
 # %% tags=["serves"]
@@ -929,7 +929,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # %% [markdown]
 # By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 ({ref}`experiment <exp-ring-bound>`).
 #
-# The cause can be seen in {numref}`fig-ring-speed`: the faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
+# Why ({numref}`fig-ring-speed`)? The faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
 #
 # :::{depth-start} the encoder adds an amortization gap and noise, which shrink with longer training
 # :::
@@ -944,7 +944,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
 # $$ (def-k-sample-bound)
 #
-# A further sample never makes it smaller,
+# A further sample never makes it smaller ({numref}`fig-k-samples`),
 #
 # $$
 # L_K(x) \le L_{K+1}(x) \le \log p(x) ,
@@ -998,7 +998,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-k-samples` shows the rise in the solvable model. Why not always take many samples? Each is one more call of the decoder, and the encoder learns worse from many ({doc}`chapter 6 <06_vae_training>`; {ref}`chapter 4 <sec-entropy-gradient>` says why).
+# Why not always take many samples? Each is one more call of the decoder, and the encoder learns worse from many ({doc}`chapter 6 <06_vae_training>`; {ref}`chapter 4 <sec-entropy-gradient>` says why).
 #
 # :::{depth-start} the limit of the bound is the log-likelihood, at a rate that a narrow q spoils
 # :::
@@ -1085,13 +1085,13 @@ print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 # \end{aligned}
 # $$ (eq-bits-back)
 #
-# Here it is as code. The message is a stack: `_push` adds a value with given probabilities and makes the message longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$, with probabilities in whole numbers.
+# In code the message is a stack: `_push` adds a value with given probabilities and makes the message longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$, with probabilities in whole numbers.
 
 # %% tags=["shown", "nbval-check-output"]
 show(encode, decode, docstring=False)
 
 # %% [markdown]
-# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write a file and read it back.
+# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write a file and read it back ({numref}`fig-bits-back`).
 
 # %% tags=["serves"]
 vae = pretrained("vae-mnist").float()
@@ -1129,9 +1129,6 @@ lines = {
     "minus the bound": (count, torch.cat([torch.zeros(1), bound_bits.cumsum(0)])),
 }
 plots.curves(lines, x_label="digits", y_label="bits")
-
-# %% [markdown]
-# In {numref}`fig-bits-back` the two lower lines lie on each other.
 
 # %% tags=["numbers"]
 packed = zlib.compress(np.packbits(digits.bool().numpy()).tobytes(), 9)

@@ -229,7 +229,7 @@ fig
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{q_\phi} \Big[ \big( \log p_\theta(x, z) - \log q_\phi(z) \big)\, \nabla_\phi \log q_\phi(z) \Big] .
 # $$ (eq-score-elbo)
 #
-# Gradients through sampling need one more factor:
+# In code:
 
 
 # %%
@@ -276,7 +276,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. For $f(z) = z^2$ and the derivative in $\mu$ this is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. $\square$
 # :::
 #
-# Nobody knows these expectations in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. It costs nothing: the values of $f$ are there already. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
+# These are unknown in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. It costs nothing. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
 #
 # $$
 # \frac{1}{K} \sum_{k=1}^K \big( f(z_k) - b_k \big)\, \nabla_\phi \log q_\phi(z_k), \qquad b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j) .
@@ -387,7 +387,7 @@ fig
 # \nabla_{\mu, \sigma}\, \mathbb{E} z^2 = (2 \mu,\; 2 \sigma), \qquad \nabla_{\mu, \sigma}\, \mathbb{E} \cos z = - e^{-\sigma^2 / 2}\, (\sin \mu,\; \sigma \cos \mu) .
 # $$ (eq-example-gradients)
 #
-# In torch one letter decides. `q.rsample()`, r for *reparameterized*, returns a function of the parameters; `q.sample()` returns numbers.
+# In torch `q.rsample()`, r for *reparameterized*, returns a function of the parameters; `q.sample()` returns numbers.
 
 
 # %% tags=["nbval-check-output"]
@@ -574,7 +574,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # (sec-gradient-noise)=
 # ## Why the path-wise gradient varies less, and why one sample is enough
 #
-# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline.
+# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Relative standard deviation against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
 dims, c = torch.logspace(0, 3, 31), 0.5
@@ -592,8 +592,6 @@ plots.curves(
 )
 
 # %% [markdown]
-# A baseline turns the growth with $d$ into one with $\sqrt d$, and does not remove it ({numref}`fig-noise-dimension`).
-#
 # :::{depth-start} all these variances have closed forms; in one dimension the score function loses by a factor of 4 in μ and 10 in σ
 # :::
 #
@@ -664,7 +662,7 @@ assert [round(factor.item()) for factor in score / path] == [4, 10]
 # \operatorname{Var}\, \hat g = \frac{1}{N} \Big( \underbrace{\operatorname{Var}_x\, \mathbb{E}_z\, g}_{\text{between images}} + \frac{1}{M}\, \underbrace{\mathbb{E}_x \operatorname{Var}_z\, g}_{\text{between samples}} \Big) .
 # $$ (eq-one-sample)
 #
-# Its cost is $N M$ passes through the decoder. At a given cost the second part is always the same, while the first falls only with the number of images. So new images with one sample each beat more samples of the same images, whatever the two variances are.
+# Its cost is $N M$ passes through the decoder. At a given cost the second part is always the same, while the first falls only with the number of images. So new images with one sample each beat more samples of the same images.
 #
 # **Check.** Means of 16 images with four samples each, 20,000 times, in the solvable model, where both parts have closed forms. The check rejects the formula without the part between images, and all samples taken as independent.
 
@@ -726,7 +724,7 @@ plots.curves(
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# Does it matter? We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`, as in the later chapters: one `rsample`, and the KL divergence in closed form, which needs no samples; by {eq}`eq-kl-diagonal` its gradient is $\mu$ in the mean and $\sigma - 1 / \sigma$ in the standard deviation. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
+# We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`: one `rsample`, and the KL divergence in closed form; by {eq}`eq-kl-diagonal` its gradient is $\mu$ in the mean and $\sigma - 1 / \sigma$ in the standard deviation. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
 
 
 # %%
@@ -829,7 +827,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well, although it varies more.
+# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well.
 #
 # **On real digits.** How large are the variances in a real encoder? We take the network of chapter 6, 100 digits, and the gradient in the biases of the encoder's last layer. Each estimate gets eleven samples, that is, passes through the decoder.
 #
@@ -877,7 +875,7 @@ assert plain > 100 * centered
 # :::{depth-end}
 # :::
 #
-# How far is the score function from the path-wise estimator, in five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`)? With the KL estimated by the same samples, and the leave-one-out baseline, it has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself. A ratio of variances is a ratio of numbers of samples: an estimator with ten times the variance needs ten samples where the other needs one.
+# How far is the score function from the path-wise estimator, in five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`)? With the KL estimated by the same samples, and the leave-one-out baseline, it has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself. Ten times the variance takes ten times the samples.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, parts = record_of("gradient-noise"), {}
@@ -921,7 +919,7 @@ fig
 # \nabla_\phi\, \mathrm{ELBO} = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \frac{\partial}{\partial z} \big( \log p_\theta(x, z) - \log q_\phi(z) \big) \bigg]_{z = g(\varepsilon, \phi)} .
 # $$ (eq-sticking)
 #
-# Why would one leave out something that cancels variance? Because of what happens at the goal. When $q_\phi$ *is* the posterior, $\log p_\theta(x, z) - \log q_\phi(z)$ is the constant $\log p_\theta(x)$, its slope is zero, and every single sample returns the exact gradient:
+# Why leave out something that cancels variance? When $q_\phi$ *is* the posterior, $\log p_\theta(x, z) - \log q_\phi(z)$ is the constant $\log p_\theta(x)$, its slope is zero, and every single sample returns the exact gradient:
 #
 # $$
 # q_\phi = p_\theta(z \mid x) \quad \Longrightarrow \quad \frac{\partial}{\partial z} \big( \log p_\theta(x, z) - \log q_\phi(z) \big) = 0 \;\text{ for all } z .
@@ -1127,7 +1125,7 @@ plots.curves(
 #
 # But the slope of a step is zero at every sample, so the path-wise estimate is always zero: no variance, no error message, and wrong. A moving sample changes a step only at the instant when it crosses the edge, which is why {prf:ref}`thm-path-gradient` requires a differentiable $f$. The score function is right.
 #
-# **A moving edge.** The score function has its own case. Let $z$ be uniform on $(0, \phi)$ at $\phi = 2$ and $f(z) = z$, with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, so the estimates $-z / \phi$ have the mean $-\frac12$ in the place of $+\frac12$: weights on old samples cannot say that new values become possible beyond the edge. Moving the samples can, by $z = \phi u$.
+# **A moving edge.** Let $z$ be uniform on $(0, \phi)$ at $\phi = 2$ and $f(z) = z$, with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, so the estimates $-z / \phi$ have the mean $-\frac12$ in the place of $+\frac12$: weights on old samples cannot say that new values become possible beyond the edge. Moving the samples can, by $z = \phi u$.
 #
 # **Check.** Averages over samples are compared with {eq}`eq-step-gradient`; the check rejects the path-wise estimate, which is zero in every sample, and the other sign in $\sigma$.
 
@@ -1195,7 +1193,7 @@ plots.curves(
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
-# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is.
+# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
 # - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts the score-function estimate for the relaxed variable and adds its path-wise estimate, which has the same mean. So it is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
 # - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. For one variable it estimates
 #
@@ -1205,7 +1203,7 @@ plots.curves(
 #
 # which is the true $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$ for linear $f$, and in general is not.
 #
-# Which is best, if all may evaluate $f$ equally often? To have an exact answer, take six Bernoulli latents, for which the bound is a sum over 64 states, and a linear decoder with random weights, $x \mid z \sim \mathcal{N}(W z, I)$ with ten pixels. Each estimate evaluates $f$ six times: six samples, three pairs of DisARM, or two of REBAR, which needs $f$ at three points.
+# Which is best, if all may evaluate $f$ equally often? Take six Bernoulli latents, for which the bound is a sum over 64 states, and a linear decoder with random weights, $x \mid z \sim \mathcal{N}(W z, I)$ with ten pixels. Each estimate evaluates $f$ six times: six samples, three pairs of DisARM, or two of REBAR, which needs $f$ at three points.
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -1344,7 +1342,7 @@ _, (axes,) = plots.figure(height=2.9)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The table has geometric means over five models, with the best $c$ for REBAR, whose temperature follows its name. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. At the start it is ahead of REBAR in each of the five models, by a factor of 1.13 in the mean, and near the optimum by 6.8. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least. Relaxed gradients are ahead until their bias counts ({numref}`fig-equal-cost`).
+# The table has geometric means over five models, with the best $c$ for REBAR, whose temperature follows its name. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. (At the start it is ahead of REBAR in each of the five models.) With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
 #
 # As a rule: the path-wise gradient for a smooth network with continuous latents; for discrete ones a sum over few values, leave-one-out for more, and a relaxation or straight-through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #

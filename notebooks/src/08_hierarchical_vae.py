@@ -192,7 +192,7 @@ print("on 300 digits, five levels are better by 5 errors:", bool(gain.mean() > 5
 # p_\theta(x, z_1, \dots, z_T) = p(z_T) \prod_{t=1}^{T-1} p_\theta(z_t \mid z_{t+1}) \; p_\theta(x \mid z_1) .
 # $$ (def-hierarchy)
 #
-# This is a *Markovian* {term}`hierarchical VAE`. Its prior is now $p_\theta(z_{1:T})$, that is, every factor but the last, and only $p(z_T)$ in it is fixed. To sample, draw $z_T$ from $p(z_T)$, each $z_t$ given $z_{t+1}$, and then $x$; no encoder takes part. Models in which $z_t$ and $x$ depend on all levels above become chains if each latent takes in everything above it; as they stand, they are more general.
+# This is a *Markovian* {term}`hierarchical VAE`. Its prior is now $p_\theta(z_{1:T})$, that is, every factor but the last, and only $p(z_T)$ in it is fixed. To sample, draw $z_T$ from $p(z_T)$, each $z_t$ given $z_{t+1}$, and then $x$; no encoder takes part. (Models in which each depends on all levels above it are more general.)
 #
 # Inference has two orders ({numref}`fig-who-sees-whom`):
 #
@@ -239,7 +239,7 @@ fig
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone. (In the other order every step needs the image.) And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
+# because $x$ depends on the latents through $z_1$ alone. And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
@@ -360,8 +360,6 @@ verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 # $$
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
 # $$ (eq-chain-exact)
-#
-# This can test code: in a linear Gaussian chain, regressions give the exact $q$, and every draw must return $\log p_\theta(x)$.
 #
 # **Check.** The joint density {eq}`def-hierarchy` and the bottom-up posterior {eq}`def-bottom-up` are evaluated at arbitrary latents; a weight without the prior of the top is rejected. Then the companion draws the latents top-down and returns this logarithm; here the arbitrary chain above is rejected.
 
@@ -812,7 +810,7 @@ plots.bars(
 # %% [markdown]
 # **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): here it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
-# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. Bottom-up, $z_2$ moreover sees nothing but a draw of $z_1$, at first mostly noise. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones. Nor is a ladder a guarantee, as its runs without normalization show.
+# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones.
 #
 # **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four.
 #
@@ -842,7 +840,7 @@ plots.bars(
 # \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
 # $$ (eq-open-variance)
 #
-# This is the law of total variance given $z_{t+1}$, for a chain: given $z_t$, the image does not depend on $z_{t+1}$.
+# This is the law of total variance, in a chain.
 #
 # **Check.** In the linear chain every term is a number. The sum without its second term is rejected.
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Sampling
 #
-# The network of the last chapter looks at a noisy digit and estimates the clean one. That is not yet a generator. A *sampler* makes it one: it starts from an image of pure noise, asks the network, goes a little of the way, asks again, and ends at a digit. Below, one network gets the same eight noise images and is used in four ways. Why is the second row eight times the same digit?
+# The network of the last chapter looks at a noisy digit and estimates the clean one. A *sampler* makes it a generator: it starts from an image of pure noise, asks the network, goes a little of the way, asks again, and ends at a digit. Below, one network gets the same eight noise images and is used in four ways. Why is the second row eight times the same digit?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -195,7 +195,7 @@ Film(
 # \mathbb{E}[x_{t-1} \mid x_t] = \sqrt{\alpha_t}\, \frac{V_{t-1}}{V_t}\; x_t , \qquad \text{all } T \text{ steps:} \quad x_0 = \frac{\sqrt{\bar\alpha_T}\, \lambda}{V_T}\; x_T = \mathbb{E}[x \mid x_T] .
 # $$ (eq-noiseless)
 #
-# A thousand perfect steps end where a single call leads: at the best estimate from pure noise. For $\lambda = 1$ every $V_t$ is 1, a step has the mean $\sqrt{\alpha_t}\, x_t$, and the samples have the variance $\bar\alpha_T = 0.00004$ instead of 1. No error has accumulated. Each step takes a conditional mean; these means are linear, so the mean of a mean is again one.
+# A thousand perfect steps end where a single call leads: at the best estimate from pure noise. For $\lambda = 1$ every $V_t$ is 1, a step has the mean $\sqrt{\alpha_t}\, x_t$, and the samples have the variance $\bar\alpha_T = 0.00004$ instead of 1. Each step takes a conditional mean; these means are linear, so the mean of a mean is again one.
 #
 # **What the noise repairs.** A mean has too little variance. What it lacks is $\mathrm{Var}[x_{t-1} \mid x_t]$, all that $x_t$ does not say about $x_{t-1}$ {eq}`eq-optimal-variance`. Because $V_t = \alpha_t V_{t-1} + \beta_t$, the two add up:
 #
@@ -600,7 +600,7 @@ _ = axes.set_xticks(lengths, lengths)
 fig
 
 # %% [markdown]
-# From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four. (At ten the second order is good by accident: its error changes sign just below.)
+# From 20 steps on, twice as many steps halve the error of DDIM and divide that of the second order by three to four.
 #
 # **When does a higher order not help?** When it extrapolates too far. Ten even times of our digits end with a step from $t = 112$ to 1, in which {eq}`eq-second-order` adds 2.5 times the last change of the estimate. Trailing times avoid this. Nor does it help where the network's own error is the larger one.
 
@@ -663,7 +663,7 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.7)
 # %% [markdown]
 # The first two rows show much the same digits: without noise on the way the start decides. The last row has noise left, as foretold.
 #
-# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features. Those of few images scatter, which makes the distance larger even for a perfect sampler. Most of this bias is taken off here; still, compare only samples of the same size, and call one sampler better only if the difference is at least twice its standard error. The level to reach is that of real digits.
+# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features. (Those of few images scatter, which makes it larger even for a perfect sampler; most of this bias is taken off here.)
 
 # %% tags=["serves"]
 seen = {name: x.float() for name, x in load_record(f"{NETWORK}-steps")[0].items()}
@@ -702,7 +702,7 @@ fig
 # (sec-which-sampler)=
 # ### Which sampler?
 #
-# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits, as in all percentages below ({ref}`experiment <exp-samplers>`). The count misses a lack of variety, which the distance sees, so look at both. Neither sees copies of training images: for these, compare distances to the nearest training image with those of new real images (last box).
+# The distance hardly notices a few images that are no digits. So count, in twenty steps, those that the two classifiers of {ref}`chapter 10 <sec-ddpm-samples>` do *not recognize* as a digit, in excess over real digits ({ref}`experiment <exp-samplers>`). The count misses a lack of variety, which the distance sees, so look at both. Neither sees copies of training images: for these, compare distances to the nearest training image with those of new real images (last box).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Points with error bars: the percentage not recognized, for three samplers in three rows. With the class given all are lower than without, and those with the class drawn first lie near these. The lowest of all are those of beta-tilde with a class, given or drawn. The points of forty steps lie a little to the left of those of twenty."}, "figure": {"caption": "Images not recognized as a digit, in percent above real digits (trailing times; mean and standard error over three times 200 images, from the same noise).", "name": "fig-which-sampler"}}
 measured = record_of("samplers")
@@ -855,9 +855,6 @@ fade = torch.lerp(x[:1], x[1:2], part.view(7, 1, 1, 1))
 plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 
 # %% [markdown]
-# Each image in between is drawn by the sampler, so most are strokes, as digits are.
-
-# %% [markdown]
 # (sec-feedback)=
 # ## Denoising is feedback
 #
@@ -867,7 +864,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. One is not to be had without the other, for without the noise the variance would go, too {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps (ours makes errors, and twenty are enough); and there is no map.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would go {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps (ours makes errors, and twenty are enough); and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 
