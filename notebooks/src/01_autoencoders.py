@@ -118,7 +118,7 @@ verify(
 # (sec-pca)=
 # ## The best that linear codes can do
 #
-# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares. With 4 per side, 16 in all, these digits are smudges.
+# The {term}`discrete cosine transform` of JPEG {cite:p}`ahmed1974,wallace1992` has nothing to learn: its encoder takes the inner products of an image with orthonormal cosines and keeps those of low frequency; its decoder adds up the cosines, weighted by them. All 784 of these numbers give the image back; if some are dropped, the squared error is the sum of their squares.
 
 
 # %% tags=["figure"]
@@ -232,7 +232,7 @@ print("the same matrix as the package's:", same)
 # weights sit on the $d$ largest eigenvalues, which $Q = U$ achieves. What remains is $\sum_{j > d} \lambda_j$, and $g$ and $f$ of the theorem compute this projection. $\square$
 # :::
 #
-# The argument holds for any *encoder*. So whatever networks gain over PCA on the training data comes from the decoder.
+# It holds for any *encoder*: what networks gain over PCA on the training data takes a decoder that is not affine.
 #
 # Training can reach it: every local minimum is a global one {cite:p}`baldi1989`. But the *weights* are not unique. For the matrices $W$ and $V$ of encoder and decoder and every invertible $d \times d$ matrix $R$
 #
@@ -337,8 +337,6 @@ num_cosines = (1 + int((torch.stack(dct_errors) > means[3]).sum())) ** 2
 print(f"as good as the fully connected one: PCA with {num_components}, {num_cosines} cosines")
 
 # %% [markdown]
-# PCA needs three times as many dimensions to do as well.
-#
 # :::{depth-start} the networks are ahead of PCA at each of five dimensions
 # :::
 # Early autoencoders had one hidden layer {cite:p}`rumelhart1986`; deep {cite:p}`hinton2006` and convolutional ones {cite:p}`masci2011` followed.
@@ -787,7 +785,7 @@ for _ in range(200):
 print("radius that the best denoiser keeps, 0.951:", abs(kept.norm() - 0.951).item() < 5e-4)
 
 # %% [markdown]
-# A network without a bottleneck, trained to remove noise with $\sigma = 0.3$, comes close:
+# A network without a bottleneck, trained to remove noise with $\sigma = 0.3$, comes close ({numref}`fig-circle`), though the training used no density:
 
 # %% tags=["nbval-check-output", "numbers"]
 circle_points = circle.float()[torch.randint(720, (40_000,))]
@@ -820,8 +818,6 @@ _ = fig.axes[0].plot(*(kept.norm() * circle).T.cpu(), "--", color="#D55E00", lin
 fig
 
 # %% [markdown]
-# The trained arrows go where noisy data are more likely ({numref}`fig-circle`), though the training used no density.
-#
 # ### Digits from arrows
 #
 # Can such arrows *draw*? Alone they end at a mode. So go a fraction $\eta$ of the way, add noise, and repeat:
@@ -885,7 +881,7 @@ plots.image_rows(rows)
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do, and need not be digits. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three. Halfway, where no image told the decoder what to draw, one sees a blurred mixture.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do, and need not be digits. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::

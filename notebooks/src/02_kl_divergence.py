@@ -187,8 +187,6 @@ Slider(
 #
 # Equality in the first step needs a constant ratio $q / p$ on the support of $p$, equality in the last step all mass of $q$ there; together they mean $p = q$. With densities the sums become integrals. $\square$
 #
-# So, as a loss, the KL divergence is smallest for the right distribution only.
-#
 # :::{depth-start} mass of q outside the support of p makes it strictly positive
 # :::
 # The proof does not end with $\log \sum_x q(x) = \log 1 = 0$: the sum runs only over the support of $p$, so the last step is an inequality too. Jensen's inequality proves more than the theorem,
@@ -452,7 +450,7 @@ plots.curves(
 # Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more; the forward fit covers both at any distance.
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more.
 #
 # :::{depth-start} to leave out a mode costs log 2 in reverse, the squared distance forward
 # :::

@@ -275,7 +275,7 @@ print("same step:", all(torch.allclose(a, b, atol=1e-6) for a, b in pairs))
 # (sec-why-kl)=
 # ## What fails without each ingredient
 #
-# Are all three needed? We take points on a noisy arc in the plane and two latents, and switch off one ingredient at a time:
+# We take points on a noisy arc in the plane and two latents, and switch off one ingredient at a time:
 
 
 # %%
@@ -735,7 +735,7 @@ print(
 #
 # Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate. A change has helped only if the difference is several times its standard error.
+# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
 
 
 # %% tags=["serves"]
@@ -793,7 +793,7 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. Each waits for the other. (The plateau of {numref}`fig-watched`, at a smaller rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind. The smaller rate shows it after more steps.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (The plateau of {numref}`fig-watched`, at a smaller rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind.
 #
 # :::{dropdown} At a quarter of the learning rate nothing collapses
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
@@ -1117,7 +1117,7 @@ plots.image_rows({"mean": p.mean, "sample": p.sample()})
 # %% [markdown]
 # Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
 #
-# Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model. So compare the same samples before and after each round: how many are recognized, how many show another digit, how many are alike.
+# Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model.
 #
 # :::{depth-start} ten rounds make more samples recognizable, and change what they show
 # :::

@@ -408,7 +408,7 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end. So try both.
+# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
 #
 # **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally ({ref}`below <sec-dead-mixed>`); better is the length of the *decoded* path.
 #
@@ -525,7 +525,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
 # (sec-known-causes)=
 # ## Measuring what a latent means
 #
-# What does a single latent *mean*? For digits nobody knows. So the companion renders houses from five independent, uniform numbers, the *factors of variation*: *azimuth*, by which the house is turned, *elevation* of the camera, direction of the *light*, *size* and *hue*.
+# What does a single latent *mean*? The companion renders houses from five independent, uniform numbers, the *factors of variation*: *azimuth*, by which the house is turned, *elevation* of the camera, direction of the *light*, *size* and *hue*.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Five rows of nine small images of a house with a shadow. From left to right it turns, is seen from higher up, its shadow moves, it grows, its color goes from red over green to blue."}, "figure": {"caption": "Five factors; in each row one goes through its range, and the others stay in the middle.", "name": "fig-causes"}}
 low, high = torch.tensor(list(SCENE_FACTORS.values())).T
@@ -839,7 +839,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. (Why azimuth and light lie on separate axes we do not know; the box has a guess.)
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances.
 #
 # :::{depth-start} a random rotation costs the annealed network more nats than the plain one
 # :::

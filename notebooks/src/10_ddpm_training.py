@@ -39,8 +39,6 @@ plots.image_grid(both[order])
 # :::{admonition} The idea
 # Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with other weights the pictures are better and the bound worse.
 # :::
-#
-# We begin in the plane, where the best possible network is known.
 
 # %% [markdown]
 # (sec-algorithm-1)=
@@ -64,7 +62,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# One network serves all times, with $t$ as an input: neighboring times pose nearly the same task, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on points from eight Gaussians on a ring, with a hundred steps and a small perceptron.
+# One network serves all times, with $t$ as an input: neighboring times pose nearly the same task, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on points from eight Gaussians on a ring, where the best possible network is known, with a hundred steps and a small perceptron.
 
 # %% tags=["unseen"]
 from companion.data import Batches, toy_density
@@ -279,7 +277,7 @@ titles = [f"t = {t}: {share:.0%}" for t, share in zip(chosen, own, strict=True)]
 plots.image_grid(bright, titles=titles, tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value; with more noise the others count as well. So the network has another task at each time.
+# With little noise, the noisy pixel itself is the best evidence of its value; with more noise the others count as well.
 #
 # *Sources: B31.*
 
@@ -1223,7 +1221,7 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class. At 600 only the edges are open.
+# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class.
 #
 # *Sources: E05.*
 

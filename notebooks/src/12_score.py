@@ -149,8 +149,6 @@ fig
 # \mathbb{E}[x \mid x_t] = \frac{x_t + (1 - \bar\alpha_t)\, \nabla \log q(x_t)}{\sqrt{\bar\alpha_t}} .
 # $$ (eq-tweedie)
 #
-# Predicted noise, denoised image and score are three forms of one function.
-#
 # :::{dropdown} Where the score is in a step of the DDPM
 # With {eq}`eq-noise-is-score`, a step of {prf:ref}`alg-ddpm-sampling` goes to where noisy data are more likely, and adds noise $\xi$:
 #
@@ -265,7 +263,7 @@ fig
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight. The score is *local*, so a chain stays in the mode near which it starts. From a symmetric start, two such modes get about half of the chains each, whatever their weights.
+# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight. The score is *local*, so a chain stays in the mode near which it starts.
 #
 # {cite:t}`song2019` add so much noise that all modes merge into one, in which a chain moves freely, and then lower it level by level.
 #
@@ -332,7 +330,7 @@ for panel, (name, points) in zip(panels, ended.items(), strict=True):
 fig
 
 # %% [markdown]
-# In {numref}`fig-langevin`, at the last level alone, the fractions of the modes are wrong although the score is exact: in this run three in ten points would have to change their mode, annealed about one in twenty. The smeared clusters are errors of the small network.
+# In {numref}`fig-langevin`, at the last level alone, the fractions of the modes are wrong although the score is exact: in this run three in ten points would have to change their mode, annealed about one in twenty.
 #
 # :::{depth-start} annealed, a score draws digits; at the finest level alone, strokes or copies
 # :::
@@ -417,7 +415,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # (sec-continuous-time)=
 # ## Noise in continuous time
 #
-# If the steps become infinitely many and small, adding noise becomes one equation, and the way back two, which samplers solve. A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
+# Let the steps become infinitely many and small. A step of the chain is $x \leftarrow \sqrt{1 - \beta_t}\, x + \sqrt{\beta_t}\, \varepsilon$. Let it take the time $\mathrm{d} t$ and have the variance $\beta(t)\, \mathrm{d} t$. Since $\sqrt{1 - \beta\, \mathrm{d} t} \approx 1 - \frac12 \beta\, \mathrm{d} t$, it becomes the *forward* {term}`SDE`
 #
 # $$
 # \mathrm{d} x = - \frac12 \beta(t)\, x\, \mathrm{d} t + \sqrt{\beta(t)}\, \mathrm{d} w , \qquad \text{so that} \quad x_t \sim \mathcal{N}\big( \sqrt{\bar\alpha(t)}\, x_0,\; (1 - \bar\alpha(t))\, I \big) , \quad \bar\alpha(t) = e^{- \int_0^t \beta} .
@@ -429,7 +427,7 @@ plots.image_rows({name: to_unit(x) for name, x in by_score.items()}, tile=0.8)
 # The equation is linear, so $x_t$ stays Gaussian. Its mean obeys $\mathrm{d} m = - \frac12 m\, \beta\, \mathrm{d} t$ and its variance $\mathrm{d} W = (1 - W)\, \beta\, \mathrm{d} t$, from $m = x_0$ and $W = 0$. $\square$
 # :::
 #
-# **Four clocks.** Each paper has its clock. All say how much noise there is, so each gives the others:
+# **Four clocks.** Each paper has its clock, and each gives the others:
 #
 # $$
 # \bar\alpha_t = e^r = \frac{1}{1 + \sigma^2} , \qquad u = \frac{\sigma}{1 + \sigma} .
