@@ -1130,6 +1130,9 @@ lines = {
 }
 plots.curves(lines, x_label="digits", y_label="bits")
 
+# %% [markdown]
+# The two lower lines lie on each other.
+
 # %% tags=["numbers"]
 packed = zlib.compress(np.packbits(digits.bool().numpy()).tobytes(), 9)
 print("bits per digit")
