@@ -49,7 +49,7 @@ plots.image_rows(rows)
 # A network learns something only where it cannot copy. If the code is too small for a copy, it has to find out in what digits differ. If noise covers the input, it has to find out where digits are: the arrow from a noisy image to its best reconstruction points to where noisy images are more likely. Up to a factor it is the gradient of their log-density, the *score*, on which diffusion models rest.
 # :::
 #
-# The third row of {numref}`fig-opening` shows what is missing: nothing says which codes belong to digits. The data are MNIST, 60,000 training and 10,000 test images {cite:p}`lecun1998`.
+# Nothing says which codes belong to digits. The data are MNIST, 60,000 training and 10,000 test images {cite:p}`lecun1998`.
 
 # %% [markdown]
 # (sec-encode-decode)=
@@ -93,7 +93,7 @@ fig
 # \mathbb{E} \lVert x - c \rVert^2 = \mathbb{E} \lVert x - \mathbb{E}x \rVert^2 + \lVert \mathbb{E}x - c \rVert^2 ,
 # $$ (eq-mean-minimizes)
 #
-# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, a denoiser that gives the mean will tell the score, and the square is the negative logarithm of a Gaussian density, up to a factor and a constant.
+# and the best $c$ is the mean. (Without the square it is another point; for numbers, the median.) By the same equation the best reconstruction is the mean of all images that share a code, or whose codes a smooth decoder cannot tell apart. If the code leaves open whether a stroke is here or two pixels to the right, this mean shows both, blurred. The blur is the price of the square; in return, a denoiser that gives the mean will tell the score, and the square becomes a log-density ({ref}`below <sec-ae-likelihood>`).
 #
 # **Check.** Both sides are computed on a thousand digits, for a random $c$. The distance that is not squared is rejected.
 
@@ -423,7 +423,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps what tells the classes apart, and PCA's does, too. A code would sooner drop a label that shows in few pixels.
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps what tells the classes apart, and PCA's does, too.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
@@ -1169,7 +1169,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian. Their density at its samples is not low, but it is codes per volume, and the volume so near zero is tiny: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples fill a tiny volume near zero: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #

@@ -98,7 +98,7 @@ print(f"p has a zero that q has not: {kl(two_points, three_points):.4f} nats")
 print(f"q has a zero that p has not: {kl(three_points, two_points):.4f} nats")
 
 # %% [markdown]
-# The same number is an extra length. (A *code* here writes letters as bits; a nat is 1.44 of them.) Up to rounding, the best code for $q$ gives the letter $x$ a word of $-\log q(x)$ nats: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
+# The same number is an extra length. (A *code* here writes letters as bits.) Up to rounding, the best code for $q$ gives the letter $x$ a word of $-\log q(x)$ nats: a word of $k$ bits uses up the fraction $2^{-k}$ of all words, and these fractions add up to one at most. On data from $p$ its mean length is the *cross-entropy* $H(p, q) = -\mathbb{E}_p \log q$, while the best code for $p$ has the *entropy* $H(p) = -\mathbb{E}_p \log p$. The KL divergence is the extra length caused by the wrong code:
 #
 # $$
 # D_{\mathrm{KL}}(p \,\Vert\, q) = H(p, q) - H(p) .
@@ -273,9 +273,9 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. And the other way around: $n$ values that look like samples from $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin shows $n$ heads with probability $2^{-n}$; one with two heads never looks fair, as then $D(q \Vert p)$ is infinite. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. And the other way around: $n$ values that look like samples from $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin shows $n$ heads with probability $2^{-n}$. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
 #
-# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. So it has on a test set with one such point: a single point then hides what the model does elsewhere. Added noise prevents such zeros.
+# Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. On a test set one such point hides what the model does elsewhere. Added noise prevents such zeros.
 #
 # :::{depth-start} the KL divergence is the rate at which samples cease to look like another distribution
 # :::
@@ -333,7 +333,7 @@ for b in (0.5, 0.6):
 # (sec-two-directions)=
 # ## Forward and reverse KL: two orders, two answers
 #
-# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there (that mass is missing elsewhere). The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
+# Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
 # Move $q$ away from $p$ and compare the two integrands.
 
@@ -659,7 +659,7 @@ for factor in (1.1, 2.0):
 # (sec-factorized)=
 # ### A factorized Gaussian comes out too narrow
 #
-# A variational autoencoder (VAE, chapter 6) approximates the posterior of the code given an image, in general correlated, by a Gaussian $q$ with *diagonal* covariance. With one mode, too, the order decides.
+# A variational autoencoder (VAE, chapter 6) approximates the posterior of the code given an image, in general correlated, by a Gaussian $q$ with *diagonal* covariance.
 #
 # :::{prf:theorem} The best factorized Gaussian
 # :label: thm-factorized
@@ -765,7 +765,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # \end{aligned}
 # $$ (eq-kl-chain)
 #
-# The rule also says what processing does. Apply one map $\tau$ to samples from $p$ and from $q$, and write $\tau_\# p$ for the distribution of $\tau(x)$.
+# Apply one map $\tau$ to samples from $p$ and from $q$, and write $\tau_\# p$ for the distribution of $\tau(x)$.
 #
 # :::{prf:theorem} Data processing
 # :label: thm-data-processing

@@ -416,7 +416,7 @@ plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A network could compute this estimate, too: where it is worse, it has failed. Here is one for $8 \times 8$ digits that estimates the noise:
+# Where a network is worse, it has failed. Here is one for $8 \times 8$ digits that estimates the noise:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -730,7 +730,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less, at the cost of a second copy of the weights. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
+# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
 #
 # :::{depth-start} the noise levels matter, and the average has a quarter less excess; train it yourself
 # :::

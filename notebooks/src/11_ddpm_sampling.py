@@ -150,7 +150,7 @@ assert torch.allclose(ours.float(), theirs, atol=1e-3)
 # %% [markdown]
 # **Which $\sigma_t$?** If the data were a single image, nothing about it would be unknown, and the variance would be $\tilde\beta_t = \beta_t\, (1 - \bar\alpha_{t-1}) / (1 - \bar\alpha_t)$. Other data need a wider step: for standard Gaussian data the variance is $\beta_t$, for Gaussian data of less variance something between {eq}`eq-optimal-variance`. In small steps the two are nearly equal except next to the data; when steps are skipped, {ref}`the choice matters <sec-variance-recursion>`.
 #
-# What happens on the way? On the left is $x_t$, on the right the estimate at that moment:
+# What happens on the way? Left $x_t$, right the estimate at that moment:
 
 # %% tags=["figure"]
 film_16, film_times = torch.stack(noisy_50), fifty.times.tolist()[::-1]
@@ -932,8 +932,6 @@ assert less.mean() > 2 * less.std() / 16**0.5
 # %% [markdown]
 # (sec-sampling-wrong)=
 # ## What goes wrong
-#
-# None of these mistakes raises an error.
 #
 # **The steps are skipped, but the betas stay.** A step over five times needs the larger $1 - \bar\alpha_t / \bar\alpha_{t-5}$. With the original $\beta_t$, a quarter to a third of it, each step removes too little noise. **The steps are renumbered, and the network is given the new number.** Given 1 to 20 instead of 5 to 100, it assumes much less noise than there is.
 
