@@ -34,6 +34,7 @@ from companion.experiments import (
     memorization,
     midpoints,
     odd_sentences,
+    one_step,
     preconditioning,
     rate_distortion,
     restoration,
@@ -81,6 +82,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **memorization.EXPERIMENTS,
     **first_stage.EXPERIMENTS,
     **odd_sentences.EXPERIMENTS,
+    **one_step.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 

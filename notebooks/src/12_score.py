@@ -1111,13 +1111,15 @@ assert off["average", 1] < off["velocity", 4]
 # %% [markdown]
 # Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
 #
+# **Digits in one step.** On digits of $8 \times 8$ pixels the Fréchet distance from real ones, less its bias, is with one call of the average velocity 2.2 ± 0.1 and with two 0.7 ± 0.1; with the velocity 236 ± 8 for one call, 2.5 ± 0.4 for eight and 0.8 ± 0.2 for twenty ({ref}`experiment <exp-one-step>`). So two calls do here what took twenty.
+#
 # A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
 #
 # $$
 # (s + s')\, a(x_u, u, s + s') = s\, a(x_u, u, s) + s'\, a(x_{u - s}, u - s, s') .
 # $$ (eq-shortcut)
 #
-# All of this was one training of MeanFlow. Its time embedding has slow waves only: with fast ones {cite:t}`lu2025` found such trainings unstable, since the derivative by $u$ is a part of the target.
+# On the ring this was one training of MeanFlow. Its time embedding has slow waves only: with fast ones {cite:t}`lu2025` found such trainings unstable, since the derivative by $u$ is a part of the target.
 #
 # :::{depth-end}
 # :::
