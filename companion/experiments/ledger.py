@@ -29,6 +29,7 @@ from companion.experiments import (
     gradient_noise,
     gray_levels,
     guidance_variants,
+    houses,
     level_temperatures,
     levels,
     memorization,
@@ -83,6 +84,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **first_stage.EXPERIMENTS,
     **odd_sentences.EXPERIMENTS,
     **one_step.EXPERIMENTS,
+    **houses.EXPERIMENTS,
 }
 PLACEHOLDER = re.compile(r"\{([^{}/]+)/([^{}/.:]+)(?:\.(mean|se|low|high))?(?::([^{}]+))?\}")
 

@@ -218,7 +218,7 @@ print("the same matrix as the package's:", same)
 # It is reached by $g(x) = U^\top (x - \bar{x})$ and $f(z) = U z + \bar{x}$ with $U = (u_1, \dots, u_d)$, the {term}`principal component analysis` of the data.
 # :::
 #
-# The key step: all answers of the decoder lie in a flat subspace of $d$ dimensions, and the best one is the orthogonal projection of $x$. So the error is the variance *outside* the subspace, smallest if the subspace holds the $d$ directions in which the data vary most. That is the gain over cosines, which are fixed beforehand: with 16 numbers the test error falls from 47.8 to 21.1.
+# All answers of the decoder lie in a flat subspace of $d$ dimensions, and the best one is the orthogonal projection of $x$. So the error is the variance *outside* the subspace, smallest if the subspace holds the $d$ directions in which the data vary most. That is the gain over cosines, which are fixed beforehand: with 16 numbers the test error falls from 47.8 to 21.1.
 #
 # :::{dropdown} Proof
 # Fix the decoder. Its outputs lie in an affine subspace of dimension at most $d$, which we may enlarge to dimension $d$. Let it consist of the points $c + Q z$, where $Q$ is a $D \times d$ matrix with orthonormal columns. The best reconstruction of $x$ in it is the orthogonal projection, with the error $\lVert (I - Q Q^\top)(x - c) \rVert^2$.
@@ -283,7 +283,7 @@ print("with other weights:", not torch.allclose(V, U, atol=0.1))
 #
 # What does a decoder gain if it need not be affine? Shift a stroke across an image. One number describes the shift, but in pixel space the images lie on a curve: pixels light up and go dark again. A flat subspace needs more dimensions to hold a curve; a network can bend.
 #
-# We use a fully connected network of two layers each way, and one of four convolutions each way. The loop trains the first for one epoch, a pass through all images ({doc}`at full scale </book/running>` for ten); `fit` is this loop with precautions.
+# We use a fully connected network of two layers each way, and one of four convolutions. The loop trains the first for one epoch, a pass through all images ({doc}`at full scale </book/running>` for ten); `fit` is this loop with precautions.
 
 # %%
 fresh = autoencoder.mlp_autoencoder(latent_dim=16)
@@ -853,7 +853,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers of digits counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*.
+# Two classifiers counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 

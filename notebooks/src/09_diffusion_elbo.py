@@ -55,8 +55,6 @@ Film(
 )
 
 # %% [markdown]
-# At 400 steps we have to guess; at 1000 we see only noise.
-#
 # :::{admonition} The idea
 # A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence at each step (in the step that ends in the image, minus its log-likelihood), is all that is left to train of the ELBO.
 # :::
@@ -218,7 +216,7 @@ fig
 # D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big) = \frac12 \Big( \bar\alpha_T \lVert x \rVert^2 - D \bar\alpha_T - D \log (1 - \bar\alpha_T) \Big) .
 # $$ (eq-prior-matching)
 #
-# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. Only the schedule makes it small: $\bar\alpha_T$ goes to zero if and only if the sum of all $\beta_t$ is infinite. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large (nats: means over the ten digits above):
+# For small $\bar\alpha_T$ it is about $\bar\alpha_T \lVert x \rVert^2 / 2$. And $\bar\alpha_T$ goes to zero if and only if the sum of all $\beta_t$ is infinite. {cite:t}`ho2020` let the betas grow linearly from 0.0001 to 0.02, for 1000 steps. For 100 steps they must be ten times as large (nats: means over the ten digits above):
 #
 # **Check.** The formula is compared with the KL divergence between the companion's distributions for four steps, where the approximation $\bar\alpha_T \lVert x \rVert^2 / 2$ is poor, so it is rejected. For {eq}`eq-never-noise` up to a hundred thousand factors are multiplied; a share that vanishes like $1 / \sqrt{T}$ is rejected.
 
@@ -939,7 +937,7 @@ plots.curves(
 # \mathrm{ELBO}(x) = \mathbb{E}_{t, \varepsilon} \big[ T\, \ell_t(x, \varepsilon) \big] - D_{\mathrm{KL}}\big( q(x_T \mid x) \,\Vert\, p(x_T) \big), \qquad t \text{ uniform on } 1, \dots, T .
 # $$ (eq-single-step)
 #
-# One call of the network in place of a thousand (`clamp` guards a KL divergence that $t = 1$ does not use):
+# One call in place of a thousand (`clamp` guards a KL divergence that $t = 1$ does not use):
 
 
 # %%
