@@ -143,7 +143,7 @@ def compare_with_renders(
     vae: Vae,
     train: Float[Tensor, "num_train 3 32 32"],
     num: int,
-    num_shown: int = 96,
+    num_shown: int = 10,
     journal: Callable[..., Any] = at_once,
 ) -> Record:
     """Draw scenes in several ways in 25 steps, and find the nearest scene of the renderer to each.
