@@ -270,7 +270,7 @@ RECIPES = {
     ),
     # As flow-digits, but what the network learns leads from noise to a digit in one step.
     "mean-flow-digits": DDPM(
-        DIGITS, architectures.digits_mean_flow, **MEAN_FLOW, epochs=400, lr=2e-3
+        DIGITS, architectures.digits_mean_flow, **MEAN_FLOW, epochs=1000, lr=2e-3
     ),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
