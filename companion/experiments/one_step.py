@@ -50,7 +50,9 @@ def drawn(
     """Digits drawn from this seed's noise in equal steps of u."""
     noise = torch.randn(NUM, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     *_, x = sampler(noise, torch.linspace(1, 0, calls + 1))
-    return gaps(to_unit(x).clamp(0, 1), load("digits", "train").images, seed)
+    x = to_unit(x).clamp(0, 1)
+    of_test = gaps(x, load("digits", "test").images, seed)
+    return gaps(x, load("digits", "train").images, seed) | {"test features": of_test["features"]}
 
 
 @torch.no_grad()

@@ -62,7 +62,7 @@ plots.curves(lines, x_label="parameter of the model", y_label="nats", axes=axes)
 #
 # Why hidden numbers? The images of {numref}`fig-scenes` have 3,072 values each, but five numbers determine them: the direction of the house, the height of the camera, the light, the size and the color. A model that draws five numbers has only the way from them to the image to learn, and the five numbers of an image describe it.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images. A latent variable model could describe them in five dimensions; whether its axes would be these five numbers is the question of chapter 7.", "name": "fig-scenes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight small images of a house on a gray floor, seen from different sides, in different sizes, colors and lights."}, "figure": {"caption": "Five numbers determine each of these images.", "name": "fig-scenes"}}
 plots.image_grid(data.scenes(16, seed=1).images, columns=8)
 
 # %% [markdown]
@@ -82,7 +82,7 @@ def ring(z, phase=3.0):
     return torch.stack([torch.cos(2 * z + phase), torch.sin(2 * z + phase)], -1)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, with fifteen latents that divide it into equal shares. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$, as a disc of one standard deviation.", "name": "fig-ring"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, divided into equal shares by fifteen latents. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$.", "name": "fig-ring"}}
 noisy = ring(torch.randn(1500)) + 0.2 * torch.randn(1500, 2)
 shares = torch.special.ndtri((torch.arange(15) + 0.5) / 15)  # the latents
 fig, (left, right) = plots.figure(columns=2, height=3.4)
@@ -139,7 +139,7 @@ closed = posterior.log_prob(grid).exp()
 verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 
 # %% [markdown]
-# Why a Gaussian prior? It is continuous, so that neighboring latents can mean similar things; it is easy to sample; and its KL divergence from another Gaussian, which will be part of the loss, is a formula.
+# Why a Gaussian prior? It is continuous, so that neighboring latents can mean similar things; it is easy to sample; and its KL divergence from another Gaussian, which will be part of the loss, is a formula. Nor is it a restriction in practice: a flexible decoder can turn it into nearly any distribution.
 #
 # :::{depth-start} a Gaussian prior loses nothing on the line, and its samples do not lie at its mode
 # :::
@@ -248,15 +248,15 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-prior-spread` both errors grow exponentially. How many samples give $p(x)$ to ten percent, in a hundred dimensions?
+# In {numref}`fig-prior-spread` both errors grow exponentially. How many samples give $p(x)$ to ten percent in a hundred dimensions?
 
 # %% tags=["numbers"]
 print(f"from the prior {(r**100 - 1) / 0.1**2:.1e}, from q {(r_q**100 - 1) / 0.1**2:.1e}")
 
 # %% [markdown]
-# A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to take the logarithm first.
+# A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to average logarithms. (Worse is a $q$ that is too narrow: latents that it almost never draws have huge weights, so that an estimate looks stable, and is nearly always too low.)
 #
-# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`.
+# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`: pixel after pixel is drawn, or the network must be invertible.
 #
 # :::{depth-start} without a latent, or with an invertible decoder, the likelihood is a formula
 # :::
@@ -361,13 +361,13 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # (sec-elbo)=
 # ## The bound, line by line
 #
-# Why a lower bound? If it rises, so does the value that $\log p(x)$ is known to reach; raising an upper bound would promise nothing. Ours is the mean of the logarithm of the importance weight {cite:p}`jordan1999`,
+# Why a lower bound? If it rises, so does the value that $\log p(x)$ is known to reach; raising an upper bound would promise nothing. Ours is the mean of the logarithm of the importance weight {cite:p}`jordan1999`. By {eq}`eq-importance` $\log p(x)$ is the logarithm of the mean weight, which is at least that, since the logarithm is concave (Jensen's inequality):
 #
 # $$
 # \mathrm{ELBO}(x) = \mathbb{E}_{z \sim q(z \mid x)} \big[ \log p(x \mid z) + \log p(z) - \log q(z \mid x) \big] .
 # $$ (def-elbo)
 #
-# Start from $\log p(x)$, and change it in five lines. Write $\mathbb{E}_q$ for the mean over $z \sim q(z \mid x)$.
+# By how much? Start from $\log p(x)$, and change it in five lines. Write $\mathbb{E}_q$ for the mean over $z \sim q(z \mid x)$.
 #
 # $$
 # \begin{aligned}
@@ -418,7 +418,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# Training uses this form: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing, and what remains of the bound is the mean of $\log p(x \mid z)$ over the prior.
+# Training uses this form: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing.
 #
 # **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
 
@@ -466,7 +466,7 @@ def ring_elbo(x, q, num=400_000):
 
 
 # %% [markdown]
-# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$. Here $z$ is one number, so everything can be integrated. For one data point and the Gaussian with the largest bound:
+# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$; with a wrong sign of the KL, or a mean over dimensions in place of a sum, it does not. Here $z$ is one number, so everything can be integrated. For one data point and the Gaussian with the largest bound:
 #
 # **Check.** The gap of the best Gaussian is estimated by samples and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
@@ -584,7 +584,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 #
 # and the entropy $H(q)$ does not depend on $\theta$. (It keeps $q$ from shrinking to a point, where it would fall without limit.) So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
 #
-# If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close.
+# If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close. (There the gap has its minimum, zero, so the bound touches the likelihood with the same slope, as in {numref}`fig-touching`.)
 #
 # :::{prf:theorem} EM never goes down
 # :label: thm-em
@@ -612,7 +612,7 @@ mixed = {"E3": log_ps.sum() - gaps.mean()}
 verify("eq-dataset-bound", elbos.sum(), log_ps.sum() - gaps.sum(), rejects=mixed)
 
 # %% [markdown]
-# The standard example is a mixture of two Gaussians with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent, 1 or 2, says which of the two a point came from. The E-step is Bayes' rule,
+# The standard example is a mixture of two Gaussians with unknown weights $\pi_k$, means $\mu_k$ and variances $\sigma_k^2$; the latent, 1 or 2, says which of the two a point came from. (So the integral is a sum of two terms, and needs no bound. With a hundred such latents it has $2^{100}$.) The E-step is Bayes' rule,
 #
 # $$
 # q_{ik} = \frac{\pi_k\, \mathcal{N}(x_i; \mu_k, \sigma_k^2)}{\sum_l \pi_l\, \mathcal{N}(x_i; \mu_l, \sigma_l^2)} ,
@@ -813,7 +813,7 @@ print("the gap stays above 0.25 nats:", bool(kl_divergence(best_field, true) > 0
 #
 # In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`dayan1995,gershman2014`, drawn in {numref}`fig-plate`. One call takes the place of a search, also for data that were not in the training set.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model, with the parameters $\\theta$ of the decoder. Dashed arrows: the encoder, with its parameters $\\phi$.", "name": "fig-plate"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model; dashed ones: the encoder.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
 _ = axes.set(xlim=(-3, 3), ylim=(-0.6, 1.6)), axes.axis("off")
 places = {r"$\phi$": (-2, 1), "$z_i$": (0, 1), "$x_i$": (0, 0), r"$\theta$": (2, 0)}
@@ -831,7 +831,7 @@ _ = axes.text(0.95, -0.45, "$i = 1, \\dots, N$", ha="right", va="bottom")
 fig
 
 # %% [markdown]
-# Encoder and decoder are then trained together, by gradient steps on one loss, minus the bound. Two gaps remain: the {term}`approximation gap`, because the posterior is not in the family of $q$, and the {term}`amortization gap`, because the network does not find the best member for every $x$ {cite:p}`cremer2018`. In the solvable model the posterior's mean is affine in $x$ and its variance constant, so both vanish: a network of one layer, trained by the bound alone, finds the posterior. How the gradient passes through the samples of $q$ is the next chapter's subject.
+# Encoder and decoder are then trained together, by gradient steps on one loss, minus the bound. Two gaps remain: the {term}`approximation gap`, because the posterior is not in the family of $q$, and the {term}`amortization gap`, because the network does not find the best member for every $x$ {cite:p}`cremer2018`. In the solvable model the posterior's mean is affine in $x$ and its variance constant, so both vanish: a network of one layer, trained by the bound alone, finds the posterior.
 #
 # **Check.** The network of one layer maximizes {eq}`eq-elbo-terms` and is compared with {eq}`eq-linear-posterior`. The variance in place of the standard deviation is rejected.
 
@@ -869,7 +869,7 @@ verify("eq-linear-posterior", learned, wanted, exact.within(1e-6), rejects=wrong
 # \end{aligned}
 # $$ (eq-two-kls)
 #
-# Maximum likelihood minimizes the first KL divergence. The bound minimizes the sum of both, and the second depends on the decoder too: the bound prefers decoders whose posteriors are easy for $q$ {cite:p}`turner2011`. The ring shows by how much, because everything about it can be integrated. Let the data be the ring, and let a decoder learn its speed, which is 2 for the data, with phase, radius and noise. In the code, `oracle` has the ring and the integrals, and `elbo_loss` is minus the bound.
+# Maximum likelihood minimizes the first KL divergence. The bound minimizes the sum of both, and the second depends on the decoder too: the bound prefers decoders whose posteriors are easy for $q$ {cite:p}`turner2011`. By how much? Let the data be the ring, where everything can be integrated, and let a decoder learn its speed, which is 2 for the data, with phase, radius and noise. In the code, `oracle` has the ring and the integrals, and `elbo_loss` is minus the bound.
 
 # %%
 model = oracle.ring_model(width=64)  # encoder, and the decoder that made the data
@@ -902,7 +902,7 @@ data_kl, constant = (mass * (truth - log_p_x)).sum(), (mass * truth).sum()
 wrong = {"gap forgotten": constant - data_kl, "other order": constant - data_kl - other}
 verify("eq-two-kls", bound, constant - data_kl - gap, quadrature, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: over the speed of the decoder, the mean log-likelihood is a flat arch with its top at 2; the bound lies below, with its top near 1.65, and the distance between the two grows with the speed. Right: the density over the angle of the ring, nearly even for the data, and more uneven for the decoder of the bound."}, "figure": {"caption": "The ring. Left: mean log-likelihood and mean bound with the best Gaussian for each point, as functions of the speed; triangles mark the maxima, the dot the encoder and decoder trained above. Right: how often the angles occur, for the data and for the decoder at the maximum of the bound.", "name": "fig-ring-speed"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: over the speed of the decoder, the mean log-likelihood is a flat arch with its top at 2; the bound lies below, with its top near 1.65, and the distance between the two grows with the speed. Right: the density over the angle of the ring, nearly even for the data, and more uneven for the decoder of the bound."}, "figure": {"caption": "Left: mean log-likelihood and mean bound with the best Gaussian for each point; triangles mark the maxima, the dot the training above. Right: how often the angles occur.", "name": "fig-ring-speed"}}
 speeds = torch.linspace(1.3, 2.3, 21)
 both = {"mean log p(x)": [], "mean bound": []}
 with torch.no_grad():
@@ -927,9 +927,9 @@ wrapped = {
 plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right)
 
 # %% [markdown]
-# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 ({ref}`experiment <exp-ring-bound>`).
+# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 over three trainings ({ref}`experiment <exp-ring-bound>`).
 #
-# Why ({numref}`fig-ring-speed`)? The faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with one mode.
+# Why ({numref}`fig-ring-speed`)? The faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with less in other modes.
 #
 # :::{depth-start} the encoder adds an amortization gap and noise, which shrink with longer training
 # :::
@@ -938,7 +938,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # :::{depth-end}
 # :::
 #
-# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. A logarithm is concave: the mean of the logarithm of a noisy number lies below the logarithm of its mean, by about half the relative variance of the number. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
+# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. By Jensen's inequality that loses about half of the weight's relative variance. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
@@ -956,7 +956,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # \log p(x) - L_K(x) \approx \frac{\operatorname{Var}(w / p(x))}{2 K} .
 # $$ (eq-k-sample-gap)
 #
-# On the ring, training with 50 samples brings the decoder nearer to the data than the best Gaussian for each point does. But its encoder is no approximate posterior any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`).
+# On the ring, training with 50 samples brings the decoder nearer to the data than the best Gaussian for each point does. But its encoder, which has only to cover the posterior, does not approximate it any more: its ELBO is 11 ± 1 nats below that of the best Gaussians ({ref}`experiment <exp-ring-bound>`).
 #
 # **Check.** The first inequality of {eq}`eq-k-sample-order` holds sample by sample. The second holds for the means, for seven values of $K$. The gap {eq}`eq-k-sample-gap` is the mean of $-\log (1 + u)$ with $u$ added, whose mean is zero, which removes most of the noise.
 
@@ -1033,9 +1033,9 @@ plots.curves(
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q(z \mid x) \Vert p(z)\big) = I(x; z) + D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big) ,
 # $$ (eq-surgery)
 #
-# the mutual information of data and latent, and the KL divergence of the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q(z \mid x)$ from the prior. (Insert $q(z)$ into the logarithm, and take the mean over $x$ and $z$.) The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from $q(z)$. The first should not. If every $q(z \mid x)$ equals the prior, the latent says nothing about the image, which is called {term}`posterior collapse`.
+# the mutual information of data and latent, and the KL divergence of the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q(z \mid x)$ from the prior. The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from $q(z)$. The first should not. If every $q(z \mid x)$ equals the prior, the latent says nothing about the image, which is called {term}`posterior collapse`.
 #
-# **Raising it may lower the likelihood.** After an exact E-step every M-step that raises the bound is safe. But if there is a gap, the bound may rise only because the gap gets smaller. In the solvable model, start with the best offset, $b = x$, and a bad $q$ with mean 3. After one exact M-step:
+# **Raising it may lower the likelihood.** After an exact E-step every M-step that raises the bound is safe. But if there is a gap, the bound may rise only because the gap gets smaller. In the solvable model, start with the best offset, $b = x$, and a $q$ of the posterior's width with mean 3. After one exact M-step in $b$ alone:
 
 # %% tags=["check", "nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
@@ -1091,7 +1091,7 @@ print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 show(encode, decode, docstring=False)
 
 # %% [markdown]
-# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. Take the VAE of chapter 6, and a hundred test digits in black and white. We write a file and read it back ({numref}`fig-bits-back`).
+# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. We write a hundred test digits in black and white by the VAE of chapter 6, and read the file back ({numref}`fig-bits-back`).
 
 # %% tags=["serves"]
 vae = pretrained("vae-mnist").float()
@@ -1121,7 +1121,7 @@ wrong = {"nothing back": (pixel_bits + 500 - bound_bits).mean()}
 verify("eq-bits-back", differences, torch.tensor(0.0), monte_carlo, rejects=wrong)
 print("every digit is read back as it was:", torch.equal(received, digits))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Bits of the message over the number of digits. The line of bits-back coding lies on the line of the bound; the line without bits back is about five times as steep."}, "figure": {"caption": "The message while a hundred digits are written, without the random bits of its beginning; minus the bound in bits, added up; and what the same digits take if no bits come back.", "name": "fig-bits-back"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Bits of the message over the number of digits. The line of bits-back coding lies on the line of the bound; the line without bits back is about five times as steep."}, "figure": {"caption": "The message, without its first random bits; minus the bound in bits, added up; and the message if no bits come back.", "name": "fig-bits-back"}}
 count = torch.arange(101)
 lines = {
     "no bits back": (count, torch.cat([torch.zeros(1), (pixel_bits + 500).cumsum(0)])),
@@ -1131,7 +1131,7 @@ lines = {
 plots.curves(lines, x_label="digits", y_label="bits")
 
 # %% [markdown]
-# The two lower lines lie on each other.
+# The two lower lines lie on each other. (The first latents, too, need bits to be drawn by, so the message begins with random ones, which come back at the end.)
 
 # %% tags=["numbers"]
 packed = zlib.compress(np.packbits(digits.bool().numpy()).tobytes(), 9)
@@ -1143,7 +1143,7 @@ print(f"minus the bound         {bound_bits.mean():6.1f}")
 print(f"the file, with its random bits: {num_bytes:,} bytes")
 
 # %% [markdown]
-# So the bound is a file size: of the bits above those of an ideal code, the ones that the encoder causes are the gap, 1.44 bits for a nat. The random bits of the beginning come back at the end.
+# So the bound is a file size: of the bits above those of an ideal code, the ones that the encoder causes are the gap, 1.44 bits for a nat.
 #
 # *Sources: F02.*
 
@@ -1370,4 +1370,4 @@ exercises.check_e_step(responsibilities)
 # - Training by the bound prefers decoders whose posteriors are easy for $q$ {eq}`eq-two-kls`. More samples inside the logarithm close the gap, like $1/K$ at best {eq}`eq-k-sample-gap`.
 # - Minus the bound is the length of a file {eq}`eq-bits-back`.
 #
-# To go on: {cite:t}`jordan1999` and {cite:t}`blei2017`; {cite:t}`kingma2014` and {cite:t}`rezende2014`, where the bound met the network.
+# To go on: {cite:t}`blei2017`, {cite:t}`kingma2014`, and {cite:t}`rezende2014`.

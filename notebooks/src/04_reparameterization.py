@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Reparameterization
 #
-# To raise the bound of the last chapter, we need its gradient in the parameters of the encoder. But the bound is an average over samples that the encoder itself makes, and a sample comes out of a random generator, which has no derivative. How do we differentiate an average, if the parameters decide what is averaged over?
+# To raise the bound of the last chapter, we need its gradient in the parameters of the encoder. But the bound is an average over samples that the encoder itself makes, and a sample comes out of a random generator, which has no derivative. How do we differentiate an average, if the parameters decide what is averaged over? Nor has the average a closed form, as a network stands inside; but for gradient ascent an unbiased estimate will do.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -76,7 +76,7 @@ fig
 # \end{aligned}
 # $$ (def-vae-objective)
 #
-# **In $\theta$ it is easy.** The distribution that is averaged over does not contain $\theta$, so the gradient goes under the integral (if it may at all, which we assume throughout):
+# **In $\theta$ it is easy.** The distribution that is averaged over does not contain $\theta$, so the gradient goes under the integral (which we assume to be allowed):
 #
 # $$
 # \nabla_\theta\, \mathrm{ELBO}_{\theta, \phi}(x) = \mathbb{E}_{q_\phi(z \mid x)} \nabla_\theta \log p_\theta(x, z) .
@@ -165,7 +165,7 @@ verify("eq-product-rule", samples_change + function_changes, square, quadrature,
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects={"true gradient": truth})
 
 # %% [markdown]
-# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors.
+# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors, which refuse the likely mistakes. One estimate near the right number proves nothing.
 #
 # Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
 
@@ -188,9 +188,9 @@ fig
 # (sec-move-or-weigh)=
 # ## Reweight the samples, or move them
 #
-# Suppose that all we have of $q_\phi$ is ten samples. What do they say about $\mathbb{E} f$ under a *new* parameter $\phi'$? Leave them in place and give each an importance weight, the new density over the old one, $q_{\phi'}(z) / q_\phi(z)$. Or move each to where its own noise $\varepsilon$ takes it now, $z = \mu' + \sigma \varepsilon$. Each way turns ten samples into a curve over $\mu'$, and *the slope of that curve at the old $\mu$ is an estimate of the gradient*.
+# What do ten samples of $q_\phi$ say about $\mathbb{E} f$ under a *new* parameter $\phi'$? Leave them in place and give each an importance weight, the new density over the old one, $q_{\phi'}(z) / q_\phi(z)$. Or move each to where its own noise $\varepsilon$ takes it now, $z = \mu' + \sigma \varepsilon$. Each way gives a curve over $\mu'$, and *the slope of that curve at the old $\mu$ is an estimate of the gradient*.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same thick parabola. Left, titled reweighted: eight thin curves fan out from the old mean with very different slopes and leave the parabola. Right, titled moved: eight thin parabolas run beside it with nearly the same slope."}, "figure": {"caption": "The expectation of z² under a new mean: the truth (thick), and eight estimates from ten samples each. At the old mean, the vertical line, the slopes of the thin curves are the gradient estimates.", "name": "fig-move-or-reweight"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same thick parabola. Left, titled reweighted: eight thin curves fan out from the old mean with very different slopes and leave the parabola. Right, titled moved: eight thin parabolas run beside it with nearly the same slope."}, "figure": {"caption": "The expectation of z² under a new mean: the truth (thick), and eight estimates from ten samples each. At the old mean their slopes are the gradient estimates.", "name": "fig-move-or-reweight"}}
 new = torch.linspace(-1.6, 2.4, 81)
 ten = torch.randn(8, 10, 1, generator=torch.Generator().manual_seed(1))
 z = mu + sigma * ten
@@ -206,7 +206,7 @@ _ = panels[0].set_ylabel(r"estimate of $\mathbb{E}\, z^2$")
 fig
 
 # %% [markdown]
-# On the right of {numref}`fig-move-or-reweight`, ten equally weighted samples describe every new distribution equally well. On the left, a few samples at the edge soon get nearly all the weight. Both kinds of curves are right on average, at every $\mu'$. But from one set of samples to the next the slopes of the reweighted ones differ more: that is the variance of the gradient. It depends on $f$. With a steep enough $f$ the order turns round, and with a jump the moved curve is a staircase of slope zero ({ref}`sec-where-each-fails`).
+# On the right of {numref}`fig-move-or-reweight`, ten equally weighted samples describe every new distribution equally well. On the left, a few samples at the edge soon get nearly all the weight. Both kinds of curves are right on average, at every $\mu'$. But from one set of samples to the next the slopes of the reweighted ones differ more: that is the variance of the gradient. It depends on $f$. With a steep enough $f$ the order turns round ($\sin k z$ has values up to 1, but slopes up to $k$), and with a jump the moved curve is a staircase of slope zero ({ref}`sec-where-each-fails`).
 
 # %% [markdown]
 # (sec-score-function)=
@@ -266,7 +266,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # \mathbb{E}_{q_\phi} \big[ (f(z) - b)\, \nabla_\phi \log q_\phi(z) \big] = \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) .
 # $$ (eq-baseline)
 #
-# This is the simplest {term}`control variate`; {cite:t}`mnih2014` trained deep latent-variable models with it. For one parameter $\phi_j$ with the score $s_j$ the variance is smallest at
+# This is the simplest {term}`control variate` {cite:p}`mnih2014`. For one parameter $\phi_j$ with the score $s_j$ the variance is smallest at
 #
 # $$
 # b_j^* = \frac{\mathbb{E}_q \big[ f(z)\, s_j(z)^2 \big]}{\mathbb{E}_q \big[ s_j(z)^2 \big]}, \qquad s_j = \frac{\partial \log q_\phi}{\partial \phi_j} .
@@ -276,7 +276,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. For $f(z) = z^2$ and the derivative in $\mu$ this is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. $\square$
 # :::
 #
-# These are unknown in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. It costs nothing. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
+# These are unknown in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
 #
 # $$
 # \frac{1}{K} \sum_{k=1}^K \big( f(z_k) - b_k \big)\, \nabla_\phi \log q_\phi(z_k), \qquad b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j) .
@@ -306,7 +306,7 @@ left_out = ((values - baseline)[..., None] * scores).mean(1)
 wrong = {"own value in the baseline": 0.8 * square}
 verify("eq-leave-one-out", left_out, square, monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Standard deviation of the estimate against the constant that is added to f. Without a baseline a curve like a V falls to its lowest point near minus five and rises to both sides; with leave-one-out the line is flat, close above the lowest point."}, "figure": {"caption": "The derivative in the mean by ten samples, for f(z) = z² + c. Without a baseline its standard deviation is smallest where c is minus the best baseline; leave-one-out comes close to that for every c.", "name": "fig-baseline"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Standard deviation of the estimate against the constant that is added to f. Without a baseline a curve like a V falls to its lowest point near minus five and rises to both sides; with leave-one-out the line is flat, close above the lowest point."}, "figure": {"caption": "The derivative in the mean by ten samples, for f(z) = z² + c. Leave-one-out comes close to the best baseline for every c.", "name": "fig-baseline"}}
 constants = torch.linspace(-20, 20, 41)
 plain = torch.stack([(mean(((f + c) * score) ** 2) - (2 * mu) ** 2) for c in constants])
 ten = torch.randn(40_000, 10)
@@ -338,7 +338,7 @@ plots.curves(
 # z = g(\varepsilon, \phi), \qquad \varepsilon \sim p(\varepsilon) ,
 # $$ (def-reparameterization)
 #
-# with noise $\varepsilon$ whose distribution does not contain $\phi$. An expectation over $z$ is then one over $\varepsilon$:
+# with noise $\varepsilon$ whose distribution does not contain $\phi$. An expectation over $z$ is then one over $\varepsilon$, without the density of $z$, and so without a determinant:
 #
 # $$
 # \mathbb{E}_{q_\phi} f(z) = \mathbb{E}_{p(\varepsilon)}\, f\big( g(\varepsilon, \phi) \big) .
@@ -370,7 +370,7 @@ fig
 # %% [markdown]
 # :::{prf:theorem} Path-wise gradient
 # :label: thm-path-gradient
-# Let $f$, free of $\phi$, be continuously differentiable, $g$ differentiable in $\phi$, and $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$ for all $\phi'$ near $\phi$. If the expectation of $f$ exists,
+# Let $f$, free of $\phi$, be continuously differentiable (kinks, as of a ReLU, do no harm), $g$ differentiable in $\phi$, and $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$ for all $\phi'$ near $\phi$. If the expectation of $f$ exists,
 #
 # $$
 # \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) = \mathbb{E}_{p(\varepsilon)} \nabla_\phi\, f\big( g(\varepsilon, \phi) \big) = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \nabla f(z) \bigg]_{z = g(\varepsilon, \phi)} .
@@ -435,7 +435,7 @@ for by in (by_path, by_score):
 # z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
 # $$ (def-encoder-draw)
 #
-# where $\odot$ multiplies element by element. For a full covariance $\Sigma$ it is $z = \mu + L \varepsilon$ with any root of it, $L L^\top = \Sigma$, such as the Cholesky factor, because $L \varepsilon$ has the covariance $L\, \mathbb{E}[\varepsilon \varepsilon^\top] L^\top = L L^\top$. For other distributions $g$ may be the inverse of the distribution function ({ref}`exercise <ex-exponential-draw>`); Gamma and Dirichlet distributions have an `rsample` in torch, too.
+# where $\odot$ multiplies element by element. (The noise is no mere device: with the mean in place of $z$ there would be no bound, $\sigma$ would feel the KL alone, and the decoder would learn nothing of the neighborhood of a mean.) For a full covariance $\Sigma$ it is $z = \mu + L \varepsilon$ with any root of it, $L L^\top = \Sigma$, such as the Cholesky factor, because $L \varepsilon$ has the covariance $L\, \mathbb{E}[\varepsilon \varepsilon^\top] L^\top = L L^\top$. For other distributions $g$ may be the inverse of the distribution function ({ref}`exercise <ex-exponential-draw>`); torch has an `rsample` for Gamma and Dirichlet ones, too.
 #
 # :::{depth-start} any root of a covariance will do, Gamma samples have gradients, and only densities need the determinant of g
 # :::
@@ -574,7 +574,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # (sec-gradient-noise)=
 # ## Why the path-wise gradient varies less, and why one sample is enough
 #
-# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots.
+# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots. (With $\sigma$ in the place of 1 the first is $4 \sigma^2$; the second contains $f^2 / \sigma^2$ and grows as $\sigma$ falls.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Relative standard deviation against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
 dims, c = torch.logspace(0, 3, 31), 0.5
@@ -718,7 +718,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In the trained network of chapter 6 a fraction of 0.18 of the variance lies between images, and at equal cost ten samples for each have 2.7 times the variance of one ({numref}`fig-one-sample`). More samples pay where images are few, or {ref}`inside the logarithm <sec-entropy-gradient>`.
+# In the trained network, at equal cost, ten samples for each image have 2.7 times the variance of one ({numref}`fig-one-sample`). More samples pay where images are few, or {ref}`inside the logarithm <sec-entropy-gradient>`, with the right gradient.
 
 # %% [markdown]
 # (sec-encoder-learns)=
@@ -827,9 +827,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls. The score-function estimator closes the gap as well.
+# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls.
 #
-# **On real digits.** How large are the variances in a real encoder? We take the network of chapter 6, 100 digits, and the gradient in the biases of the encoder's last layer. Each estimate gets eleven samples, that is, passes through the decoder.
+# **On real digits.** How far is the score function from the path-wise estimator in a real encoder? We take 100 digits and the gradient in the biases of its last layer. Each estimate gets eleven samples, that is, passes through the decoder.
 #
 # :::{depth-start} in a fresh network the baseline divides the variance by about 50,000, and the closed KL the path-wise one by about 50
 # :::
@@ -875,7 +875,7 @@ assert plain > 100 * centered
 # :::{depth-end}
 # :::
 #
-# How far is the score function from the path-wise estimator, in five networks, each with its own initial weights and digits, at several stages ({ref}`experiment <exp-gradient-noise>`)? With the KL estimated by the same samples, and the leave-one-out baseline, it has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself. Ten times the variance takes ten times the samples.
+# In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, it has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, parts = record_of("gradient-noise"), {}
@@ -1097,7 +1097,7 @@ print(f"{'samples':>7}  {'both terms':>10}  {'DReG':>6}")
 for at in (0, 4, 8):
     print(f"{sizes[at]:7d}  {ratios['both terms'][at]:10.3f}  {ratios['DReG'][at]:6.2f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.03 at 256 samples, that of DReG rises from 0.8 to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate. Both estimators use the same K samples.", "name": "fig-dreg"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.03 at 256 samples, that of DReG rises from 0.8 to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate.", "name": "fig-dreg"}}
 _, (axes,) = plots.figure(height=2.7)
 plots.curves(
     {name: (sizes, torch.tensor(values)) for name, values in ratios.items()},
@@ -1109,7 +1109,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# From 16 samples to 256, the usual gradient's ratio falls to a quarter, like $1 / \sqrt K$, and that of DReG rises to its fourfold, like $\sqrt K$. With the square the weights decay fast enough for the standard deviation to fall like $K^{-3/2}$.
+# From 16 samples to 256, the usual gradient's ratio falls to a quarter, like $1 / \sqrt K$, and that of DReG quadruples, like $\sqrt K$. With the square the weights decay fast enough for the standard deviation to fall like $K^{-3/2}$.
 #
 # *Sources: D14, F04.*
 
@@ -1194,14 +1194,8 @@ plots.curves(
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
 # - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
-# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts the score-function estimate for the relaxed variable and adds its path-wise estimate, which has the same mean. So it is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
-# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. For one variable it estimates
-#
-# $$
-# \mathbb{E}\, \big[ \pi (1 - \pi)\, f'(z) \big] = \pi (1 - \pi)\, \big( \pi f'(1) + (1 - \pi) f'(0) \big) ,
-# $$ (eq-straight-through)
-#
-# which is the true $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$ for linear $f$, and in general is not.
+# - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts from $f(z)$ that of a relaxed variable drawn given $z$, and adds the lost gradient as the difference of two path-wise ones. It is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
+# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is biased unless $f$ is linear (box).
 #
 # Which is best, if all may evaluate $f$ equally often? Take six Bernoulli latents, for which the bound is a sum over 64 states, and a linear decoder with random weights, $x \mid z \sim \mathcal{N}(W z, I)$ with ten pixels. Each estimate evaluates $f$ six times: six samples, three pairs of DisARM, or two of REBAR, which needs $f$ at three points.
 
@@ -1237,10 +1231,18 @@ def given(eta, z, v):
 
 
 # %% [markdown]
-# :::{depth-start} REBAR is unbiased because the product rule holds for its control variate, too
+# :::{depth-start} straight-through is right for a linear f only, and REBAR is unbiased because the product rule holds for its control variate, too
 # :::
 #
-# Let $\zeta = \zeta(\eta, u)$ be the relaxed variable, with the hard one $z = 1[\zeta > \frac12]$, and $\tilde \zeta = \tilde \zeta(\eta, z, v)$ a second relaxed variable, drawn given $z$ by its own uniform $v$. For any number $c$,
+# For one variable straight-through estimates
+#
+# $$
+# \mathbb{E}\, \big[ \pi (1 - \pi)\, f'(z) \big] = \pi (1 - \pi)\, \big( \pi f'(1) + (1 - \pi) f'(0) \big) ,
+# $$ (eq-straight-through)
+#
+# which is the true $\partial_\eta\, \mathbb{E} f(z) = \pi (1 - \pi)\, \big( f(1) - f(0) \big)$ for linear $f$, and in general is not.
+#
+# Now REBAR. Let $\zeta = \zeta(\eta, u)$ be the relaxed variable, with the hard one $z = 1[\zeta > \frac12]$, and $\tilde \zeta = \tilde \zeta(\eta, z, v)$ a second relaxed variable, drawn given $z$ by its own uniform $v$. For any number $c$,
 #
 # $$
 # \nabla_\eta\, \mathbb{E} f(z) = \mathbb{E} \Big[ \big( f(z) - c\, f(\tilde \zeta) \big)\, \nabla_\eta \log q(z) + c\, \nabla_\eta f(\zeta) - c\, \nabla_\eta f(\tilde \zeta) \Big] .
@@ -1329,7 +1331,7 @@ for method in unbiased:
     print(f"{method:27}  " + "  ".join(f"{r.mean().exp():12.2f}" for r in ratios))
 assert (variances["start"]["REBAR, 0.8"] > variances["start"]["leave-one-out"]).all()
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Relative error against the number of evaluations, both axes logarithmic. Leave-one-out, REBAR, and the score function without a baseline fall as parallel lines, in this order from below. The relaxed gradient starts lower and levels off above a tenth, straight-through levels off near 0.4."}, "figure": {"caption": "Root-mean-square error of an averaged gradient over the gradient's size, at the start. Unbiased estimators get ever better with more evaluations; the biased ones start ahead and stop at their bias.", "name": "fig-equal-cost"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Relative error against the number of evaluations, both axes logarithmic. Leave-one-out, REBAR, and the score function without a baseline fall as parallel lines, in this order from below. The relaxed gradient starts lower and levels off above a tenth, straight-through levels off near 0.4."}, "figure": {"caption": "Root-mean-square error of an averaged gradient over the gradient's size, at the start. The biased ones start ahead and stop at their bias.", "name": "fig-equal-cost"}}
 evaluations = 6 * torch.logspace(0, 3.5, 36)
 lines = {}
 for method in ("no baseline", "REBAR, 0.8", "leave-one-out", "relaxed, 0.4", "straight-through"):
@@ -1342,7 +1344,7 @@ _, (axes,) = plots.figure(height=2.9)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The table has geometric means over five models, with the best $c$ for REBAR, whose temperature follows its name. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. (At the start it is ahead of REBAR in each of the five models.) With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
+# The table has geometric means over five models, with the best $c$ for REBAR at two temperatures. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
 #
 # As a rule: the path-wise gradient for a smooth network with continuous latents; for discrete ones a sum over few values, leave-one-out for more, and a relaxation or straight-through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #
@@ -1569,7 +1571,7 @@ exercises.check_coin(coin_gradient)
 # - The score-function estimator {eq}`eq-score-gradient` makes an expectation of the first term. It needs only values of $f$, and a baseline {eq}`eq-leave-one-out`.
 # - Reparameterization {eq}`eq-path-gradient` makes the first term vanish. It needs a smooth $f$; in torch it is `rsample`. One sample for each image is enough {eq}`eq-one-sample`.
 # - The score term of $\log q_\phi$ may be dropped {eq}`eq-sticking`, and with $K$ samples inside the logarithm reparameterized again {eq}`eq-dreg`.
-# - Where $f$ jumps or the latents are discrete, sum over the values if they are few; else use the score function, or accept the bias of a relaxation.
+# - Where $f$ jumps or the latents are discrete, sum over few values, use the score function, or accept a bias.
 #
 # :::{dropdown} If you come from the lectures
 # {cite:t}`chan2024` marks the exchange of gradient and expectation as "not equal", and rightly so: what comes out has expectation zero. This does not forbid backpropagation, as the score-function estimator shows. Its "additional requirement" {eq}`eq-density-of-transform` is the change of variables, and holds for every bijection that is differentiable both ways. Its gradient of the entropy has an element-wise product for a contraction, and stops before the rest of the bound. Lecture notes on denoising multiply by the covariance for its root. Both misprints are on the {doc}`errata page </book/errata>`.

@@ -88,7 +88,7 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: the term is the squared error over twice its variance. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: minus the term is the squared error over twice its variance, and the logarithm of its width. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
 #
 # Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. An error counts most where the decoder is sure. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
@@ -497,7 +497,7 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows:
 #
-# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. While the decoder ignores $z$, the encoder feels the KL alone. (What is left of the KL is no information: all clouds are off the prior in the same way.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
+# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. While the decoder ignores $z$, the encoder feels the KL alone. (What is left of the KL is no information: all clouds are still off the prior in the same way.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
 #
 # Decoder and encoder can both overfit {cite:p}`cremer2018`, so here are test digits:
@@ -619,7 +619,7 @@ Slider(
 #
 # In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. There are two kinds.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals can express any distribution. Each nat in $z$ is then a pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals, if flexible, express any distribution. Each nat in $z$ is then a pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
 # 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
 #
 # :::{depth-start} a decoder that needs no latent makes collapse the optimum
@@ -735,7 +735,7 @@ print(
 #
 # Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get an autoregressive decoder and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
+# Digits of 9 by 9 pixels get a weak autoregressive decoder, a logistic regression for each pixel, so that latents pay, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
 
 
 # %% tags=["serves"]
@@ -777,7 +777,7 @@ more = all(kl[n].mean() > 0.3 + kl["plain"].mean() for n in others) and kl["plai
 better = all(bound[n].mean() > bound["plain"].mean() for n in others)
 assert (more and better) or len(test.images) < 10_000
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings; plain ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, plain near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting. At the large rate three of five networks lose all latents if trained plainly; with a quarter of the rate none does.", "name": "fig-collapse"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Above: the bound on test digits against training steps for four settings; plain ends lowest. Below: the KL. Free bits and warm-up end near three nats, a quarter of the rate near one, plain near zero with a band up to about 0.7."}, "figure": {"caption": "Mean and range of five networks for each setting.", "name": "fig-collapse"}}
 fig, panels = plots.figure(rows=2, height=2.3)
 steps, labels = torch.arange(150, 1801, 150), ("bound on test digits (nats)", "KL (nats)")
 for k, (axes, label) in enumerate(zip(panels, labels, strict=True)):
@@ -793,13 +793,13 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (The plateau of {numref}`fig-watched`, at a smaller rate, was left; here the rate is too large, see the box.) Free bits and warm-up end with a better bound: it was the second kind.
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (At a smaller rate the plateau of {numref}`fig-watched` was left.) Free bits and warm-up end with a better bound: it was the second kind. A quarter of the rate needs more steps: with four times as many its bound is theirs (box).
 #
 # :::{dropdown} At a quarter of the learning rate nothing collapses
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
 # :::
 #
-# So, if latents collapse: check the scale of the likelihood; try warm-up; then a quarter of the learning rate, with more steps. Keep what has the better bound.
+# So, if latents collapse: check the scale of the likelihood; try warm-up or free bits; then a quarter of the rate, with more steps. Keep what has the better bound.
 #
 # *Sources: A27, C10.*
 
@@ -848,7 +848,7 @@ with torch.no_grad():
 sizes = [1, 5, 20, 100, 500, 1000, 5000]
 curve = {K: (log_w.view(-1, K, 50).logsumexp(1) - math.log(K)).mean(0) for K in sizes}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000. Right: share of the total weight against the number of samples; the line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand, with a wide band; a dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "Left: the bound with K samples, mean of fifty test digits. It rises steeply up to about twenty samples, and at 5,000 it has not quite stopped. Right: how much of the total weight the largest weights have, for the median digit and eight digits in ten (band).", "name": "fig-k-curve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of samples, on a logarithmic axis: it rises steeply at first, more and more slowly after a hundred samples, and has not quite stopped at 5000. Right: share of the total weight against the number of samples; the line of the median digit rises from about a tenth at one sample to more than nine tenths at a thousand, with a wide band; a dashed line for equal weights stays near zero for the first few hundred samples."}, "figure": {"caption": "Left: the bound with K samples, mean of fifty test digits. Right: how much of the total weight the largest weights have, for the median digit and eight digits in ten (band).", "name": "fig-k-curve"}}
 heaviest = log_w.softmax(0).sort(0, descending=True).values.cumsum(0)
 low, median, high = torch.quantile(heaviest, torch.tensor([0.1, 0.5, 0.9]).double(), 1)
 counts = torch.arange(1, 5001)
@@ -884,7 +884,7 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number is $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: the estimate is a lower bound on average, and so small an effective number of samples says that it is not tight.
+# The last number estimates $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: on average $\log p_\theta(x)$ is larger than estimated, and so small an effective number of samples says that the bound is not tight.
 #
 # When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? Is the standard error that of a *paired* difference, on the same digits?
 
@@ -1057,7 +1057,7 @@ show_gap("estimate of log p(x) above that of the encoder alone", gained)
 risen = (gap > 0).double().mean() > 0.9 and gap.mean() > 1 and gained.mean() > 0.2
 assert (risen and gaps["approximation"].mean() > 0) or len(test.images) < 10_000
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A bar for each of fifty test digits, sorted by the total gap, from about one to about ten nats. Each has a lower part, the approximation gap, and in most digits a larger upper part, the amortization gap."}, "figure": {"caption": "The gap between the bound and the best estimate of $\\log p_\\theta(x)$ for fifty test digits, and its two parts.", "name": "fig-two-gaps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A bar for each of fifty test digits, sorted by the total gap, from about one to about ten nats. Each has a lower part, the approximation gap, and in most digits a larger upper part, the amortization gap."}, "figure": {"caption": "The gap of fifty test digits, and its two parts.", "name": "fig-two-gaps"}}
 order = (gaps["approximation"] + gaps["amortization"]).argsort()
 lower, upper = (
     gaps[name][order].clamp(min=0).tolist() for name in ("approximation", "amortization")
@@ -1072,7 +1072,7 @@ fig
 # %% [markdown]
 # In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network after the Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other gap.
 #
-# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason: the encoder sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder: where that overfits, the test bound falls, the likelihood does not.
+# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason why the encoder overfits: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder, so the test bound falls, the likelihood does not.
 #
 # :::{dropdown} The overfitted part in numbers
 # Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
@@ -1108,7 +1108,7 @@ known = (average * (1 - average)).sum()
 print("the two add up to that of the mean image:", torch.allclose(shown + hidden, known, rtol=1e-3))
 print(f"the means hide {100 * hidden / (shown + hidden):.0f} percent of the variance")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them, which is what the model generates.", "name": "fig-mean-and-draw"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of twelve digits. The upper row shows smooth gray means, the lower row samples of the same distributions, with ragged edges and lone white pixels."}, "figure": {"caption": "Twelve latents, decoded. Above, the mean of the pixels; below, a sample of them.", "name": "fig-mean-and-draw"}}
 _ = torch.manual_seed(3)
 with torch.no_grad():
     p = vae.likelihood(vae.prior(12).sample())
@@ -1117,7 +1117,7 @@ plots.image_rows({"mean": p.mean, "sample": p.sample()})
 # %% [markdown]
 # Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
 #
-# Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model.
+# Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model. To test it, compare the same samples before and after, by a measure of quality and one of variety (box).
 #
 # :::{depth-start} ten rounds make more samples recognizable, and change what they show
 # :::

@@ -41,7 +41,7 @@ x = binarize(test.images)
 plane, digits_vae, deep = (pretrained(f"{name}-mnist") for name in ("vae2d", "conv-vae", "vae"))
 plain_ae = pretrained("conv-ae-mnist")
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded at quantiles of the prior. Neighbors are alike.", "name": "fig-plane-map"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "A square of seventeen by seventeen decoded digits. Regions of ones, sevens, nines, sixes, zeros, threes and others lie side by side and pass into each other through in-between shapes."}, "figure": {"caption": "The latent plane of a VAE with two latents, decoded at quantiles of the prior.", "name": "fig-plane-map"}}
 side = 17
 levels = Normal(0.0, 1.0).icdf((torch.arange(side) + 0.5) / side)
 across, up = torch.meshgrid(levels, levels.flip(0), indexing="xy")
@@ -86,7 +86,7 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class, on different scales. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
@@ -269,7 +269,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
+# So the blur is what images with overlapping Gaussians do not have in common. (That average is best at each $z$ alone; a continuous decoder cannot follow every jump of it, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -344,7 +344,7 @@ Editor(
     alt="A digit decoded {} of the way across and {} of the way down",
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation of the codes (left), one figure at each point, and of the pixels (right).", "name": "fig-bilinear"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two squares of seven by seven images with the corners 2, 7, 6 and 0. On the left every image is one stroke figure that changes its shape step by step. On the right the inner images are gray figures on top of each other."}, "figure": {"caption": "Bilinear interpolation of the codes (left) and of the pixels (right).", "name": "fig-bilinear"}}
 steps = [i / 6 for i in range(7)]
 walked = torch.stack([blended(a, b) for b in steps for a in steps])
 faded = torch.stack([blend(x[corners, 0], a, b) for b in steps for a in steps])
@@ -379,7 +379,7 @@ short = {dim: torch.randn(100_000, dim).square().sum(1) < dim / 2 for dim in (16
 print("16 dimensions, about 5 percent:", 0.04 < short[16].float().mean().item() < 0.06)
 print("50 dimensions, about 1 in 1000:", short[50].float().mean().item() < 0.002)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere. Of a hundred pairs this line comes closest to the origin.", "name": "fig-two-ways"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Two rows of eleven images with the same first and the same last digit. In the middle the two rows pass through different figures."}, "figure": {"caption": "From one encoded digit to another, in a straight line and on the sphere.", "name": "fig-two-ways"}}
 _ = torch.manual_seed(0)
 codes = digits_vae.posterior(x).sample()
 first, second = torch.randperm(len(x) // 2 * 2).chunk(2)
@@ -410,7 +410,7 @@ for name in decoders:
 # %% [markdown]
 # Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
 #
-# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit. Nor do equal steps of the code change the image equally ({ref}`below <sec-dead-mixed>`); better is the length of the *decoded* path.
+# **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit.
 #
 # :::{depth-start} between draws of the prior each point of an arc is a draw of the prior
 # :::
@@ -513,7 +513,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# At zero all images are the decoded origin. The belief holds here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). A low temperature draws near the origin, and showed more digits in the VAEs whose origin decodes to a digit.
+# At zero all images are the decoded origin. The belief holds here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). The hope is that the decoder is best where the prior is densest, at the origin. But in many dimensions hardly any code lies there, and a low temperature showed more digits only in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
@@ -537,7 +537,7 @@ for k, name in enumerate(SCENE_FACTORS):
 plots.image_rows(rows, tile=0.5)
 
 # %% [markdown]
-# A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`. Two VAEs with eight latents were trained on 20,000 houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors the same, but costs detail to the end, like more decoder noise {eq}`eq-beta-level`.
+# A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`. Two VAEs with eight latents were trained on 20,000 houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors such axes, too, but costs detail to the end, like more decoder noise {eq}`eq-beta-level`.
 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell and several medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
@@ -681,7 +681,7 @@ stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
 alt = "A house, decoded with azimuth latent {}, light latent {}, hue latent {}"
 Editor({f"{name} latent": stops for name in ("azimuth", "light", "hue")}, edited, alt=alt)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$, the middle 93 percent of the prior, and the others stay.", "name": "fig-traversal"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$.", "name": "fig-traversal"}}
 ways = torch.linspace(-1.8, 1.8, 7)
 rows = {}
 for j in range(8):
@@ -718,7 +718,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) Azimuth, light, size and hue move by about half of their range with their own latent, and hardly with the others. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
+# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) Azimuth, light, size and hue move by about half of their range with their own latent (of 0.68 at most), and hardly with the others. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
 #
 # *Sources: B17.*
 
@@ -839,7 +839,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances.
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. What kept azimuth and light apart is thus not the final bound; perhaps it is the schedule.
 #
 # :::{depth-start} a random rotation costs the annealed network more nats than the plain one
 # :::
@@ -887,7 +887,7 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
     print(f"drawn again, {name}: squared change of the image {moved.mean():.2f}")
 
 # %% [markdown]
-# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Leave them out where codes are compared. If the training lost something, warm-up, free bits or a smaller learning rate end in a better bound ({ref}`chapter 6 <sec-collapse>`). If what is left to say is worth less than its nats {eq}`eq-water-filling`, only another loss makes the code say more: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
+# Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Leave them out where codes are compared. If the training lost something, chapter 6 has {ref}`remedies <sec-collapse>`. If what is left to say is worth less than its nats {eq}`eq-water-filling`, only another loss makes the code say more: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
 # **Mixed.** In the plain network every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ this is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
@@ -959,7 +959,7 @@ for k, name in enumerate(house.names):
 # %% [markdown]
 # **Slant.** The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. The middle column is the reconstruction.", "name": "fig-slant"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. ", "name": "fig-slant"}}
 z, upper = digits_vae.posterior(x).mean, leans > leans.median()
 vector = z[upper].mean(0) - z[~upper].mean(0)
 chosen = [int((test.labels == k).nonzero()[0]) for k in (1, 4, 5, 7, 8)]
@@ -997,7 +997,7 @@ print("the best single latent does less:", bool(alone[1] - alone[0] < steps.mean
 # (sec-anomalies)=
 # ## What goes wrong: a likelihood is no measure of normality
 #
-# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ a better score? We estimate it, for the images of {numref}`fig-strange`, by the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, with the network of 50 latents.
+# In {ref}`chapter 1 <sec-uses>` an anomaly was what an autoencoder reconstructs badly. Is a low $\log p_\theta(x)$ better? We estimate it, for the images of {numref}`fig-strange`, by the importance-weighted bound $L_{50}$ of 50 draws {eq}`def-k-sample-bound`, with the network of 50 latents.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six rows of eight images: digits, digits with shuffled pixels, digits mirrored top to bottom, digits without their upper half, empty black images, and single vertical bars of different widths and places."}, "figure": {"caption": "Digits, and five kinds of images that are none.", "name": "fig-strange"}}
 _ = torch.manual_seed(0)

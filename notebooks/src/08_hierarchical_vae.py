@@ -111,7 +111,7 @@ right = 3 * (4 * scale**2).exp()
 gaussian = {"a Gaussian": torch.tensor(3.0, **double)}
 verify("eq-chain-kurtosis", fourth / second**2, right, quadrature, rejects=gaussian)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which sets the scale of the second, do not make a Gaussian.", "name": "fig-two-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the same axis: the mixture has a higher and narrower peak and heavier tails than the Gaussian of the same variance."}, "figure": {"caption": "Two Gaussian steps, the first of which scales the second, make no Gaussian.", "name": "fig-two-steps"}}
 middle = z_1.abs() < 4
 plain = Normal(0.0, second.sqrt()).log_prob(z_1).exp()
 lines = {"two Gaussian steps": density, "one, of the same variance": plain}
@@ -142,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. A control would be one level with as many latents, parameters and steps. Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So the gain is mostly a better model, be it by levels or by size, and not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, be it by levels or by size, and not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -239,7 +239,7 @@ fig
 # p(z_t \mid z_{t-1}, x) = p(z_t \mid z_{t-1}) \qquad \text{for } t \ge 2 ,
 # $$ (eq-bottom-up-posterior)
 #
-# because $x$ depends on the latents through $z_1$ alone. And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
+# because $x$ depends on the latents through $z_1$ alone. (In the other order every step needs it, as $p(z_t \mid z_{t+1}, x) \propto p(z_t \mid z_{t+1})\, p(x \mid z_t)$.) And each bottom-up chain *is* a top-down one. Bayes' rule turns each step around,
 #
 # $$
 # q(z_t \mid z_{t+1}, x) = \frac{q(z_{t+1} \mid z_t)\, q(z_t \mid x)}{q(z_{t+1} \mid x)} ,
@@ -383,7 +383,7 @@ terms = elbo_terms(ladder, x_test)
 plots.kl_per_level(terms, axes=plots.figure(height=2.4)[1][0])
 
 # %% [markdown]
-# After training look at {numref}`fig-kl-per-level` first: the bound, one number, does not show whether a level is used. One whose KL divergence is close to 0 is inactive, or *dead*; here none is.
+# After training look at {numref}`fig-kl-per-level` first: the bound, one number, does not show whether a level is used. One whose KL divergence is close to 0 is inactive, or *dead*, if $q$ was learned; here none is.
 
 # %% tags=["numbers", "mnist"]
 kl_levels = terms.kl.mean(0)
@@ -689,7 +689,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-dead-levels)=
 # ## Explaining away, and why levels die
 #
-# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. It begins with the exact posterior, which couples the levels. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain, although the model draws large with large. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
+# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and a $q$ that cannot follow is paid for by losing the coupling. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
@@ -722,7 +722,7 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, not by their part of the nats. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, so its death is no loss.
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, compared with that of one level of as many latents, parameters and steps. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, so its death is no loss.
 #
 # :::{depth-start} in a chain that can be solved, the best independent levels silence the top
 # :::
@@ -812,7 +812,7 @@ plots.bars(
 #
 # **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones.
 #
-# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four.
+# **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four (why is open).
 #
 # **Free bits** always count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing is gained by pushing it to zero. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
@@ -1095,7 +1095,7 @@ print("every level of the convolutional ladder adds more than a nat:", bool((dee
 print("its maps make less than half of the variance:", by_maps < 0.5)
 print("but they change more than a fifth of the digits:", other_digit > 0.2)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. Down each column slant, weight and overall form stay the same. Most columns keep their digit; in a few it becomes another one, such as a 5 that becomes a 6."}, "figure": {"caption": "Samples of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. The vector sets slant, weight and overall form; the maps draw the strokes, and may close a loop.", "name": "fig-conv-samples"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten digits. Down each column slant, weight and overall form stay the same. Most columns keep their digit; in a few it becomes another one, such as a 5 that becomes a 6."}, "figure": {"caption": "Samples of the convolutional ladder. The digits of a column share the vector at the top, those of a row share nothing. The vector sets slant, weight and overall form; the maps draw the strokes.", "name": "fig-conv-samples"}}
 _ = torch.manual_seed(0)
 vectors = torch.randn(10, 8)
 plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0.7)
@@ -1116,7 +1116,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 #
 # In the linear chain all of it is known. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise; the best steps of $p$ are then regressions of $z_t$ on $z_{t+1}$. In {numref}`fig-fifty-levels` the top levels, nearly pure noise, add next to nothing, and most of the nats are near the data.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder. The last bar stands out a little, because the top still keeps a trace of the image.", "name": "fig-fifty-levels"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Fifty bars of KL divergence per level: tiny at the upper levels on the right, growing towards level 1 on the left. The last bar, at level 50, is small but taller than its neighbors."}, "figure": {"caption": "A hierarchy of fifty levels with a fixed encoder.", "name": "fig-fifty-levels"}}
 num, alpha = 50, 0.9
 noise_variance = torch.full((num + 1,), 1 - alpha, **double)
 noise_variance[0] = 4.0  # of the data
@@ -1135,7 +1135,7 @@ assert gap.mean().abs() + 5 * error < 0.01 and (gap.mean() - at_top).abs() < 5 *
 plots.kl_per_level(elbo_terms(fixed, x_noise), axes=plots.figure(height=2.6)[1][0])
 
 # %% [markdown]
-# The bound is less than 0.01 nats below $\log p(x)$; what is left is the KL divergence of $q(z_T)$, over all images, from the prior. For Gaussian data linear steps are enough; for images the step down needs a network. A hierarchical VAE whose encoder only adds noise is a {term}`diffusion model`.
+# On average the bound is less than 0.01 nats below the log-density of the data; what is left is the KL divergence of $q(z_T)$, over all images, from the prior. For Gaussian data linear steps are enough; for images the step down needs a network. A hierarchical VAE whose encoder only adds noise is a {term}`diffusion model`.
 #
 # :::{dropdown} If you come from the lectures
 # Some texts write the top-down $q$ {eq}`def-top-down`, others the bottom-up one {eq}`def-bottom-up`; {eq}`eq-reversal` connects them. The KL divergence over levels is sometimes written with a plain $p(z)$ on its left, but most of $p_\theta(z_{1:T})$ is learned. The rule "$q$ proportional to $p\, d$" needs a condition: {prf:ref}`thm-ladder-exact` states it, and 0.290 nats are lost without it in our example. Deep hierarchies for photographs are of the kind whose messages see the levels above.
@@ -1389,7 +1389,7 @@ exercises.check_message(message)
 # - Levels make mixtures of simple steps {eq}`def-two-marginals`: a learned prior of $z_1$, and a richer posterior.
 # - The bound has one KL divergence for each level {eq}`eq-chain-elbo`, if inference runs from the top down, like generation.
 # - A ladder multiplies the model's prediction by a message from the image {eq}`eq-normal-product`; with skip connections the message must see the levels above.
-# - A $q$ with independent levels pays for every coupling of the levels {eq}`eq-independent-levels`, and its top level died. Warm-up raised the bound; normalization kept our ladders alive.
+# - A $q$ with independent levels pays for every coupling of the levels {eq}`eq-level-above`, and its top level died. Warm-up raised the bound; normalization kept our ladders alive.
 # - With an encoder that only adds noise a hierarchy is a diffusion model.
 #
 # To go on: {cite:t}`sonderby2016`, {cite:t}`kingma2016`, {cite:t}`vahdat2020`, {cite:t}`child2021`.

@@ -56,7 +56,7 @@ Film(
 
 # %% [markdown]
 # :::{admonition} The idea
-# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. Its disagreement, a KL divergence at each step (in the step that ends in the image, minus its log-likelihood), is all that is left to train of the ELBO.
+# A diffusion model is a VAE with many levels of latents, whose encoder has nothing to learn: it adds noise. If the image is known, a formula says how to undo a step of noise. A network must undo it without knowing the image, and is trained to agree with the formula. The disagreement, a KL divergence at each step (at the last, minus the log-likelihood of the image), is all that is left to train of the ELBO.
 # :::
 
 # %% [markdown]
@@ -76,7 +76,7 @@ Film(
 #
 # The noise of step $t$ has the variance $\beta_t = 1 - \alpha_t$; the list of the $\beta_t$ is the {term}`noise schedule`.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "Five of the 1001 images of the chain.", "name": "fig-diffusion-chain"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five images of one digit in a row, from clean to pure noise. Above, arrows to the right, labeled q adds noise, fixed. Below, arrows to the left, labeled p theta removes it, learned."}, "figure": {"caption": "Five of 1001 images.", "name": "fig-diffusion-chain"}}
 times = (0, 100, 200, 400, 1000)
 fig, panels = plots.figure(5, height=2.0)
 for axes, t in zip(panels, times, strict=True):
@@ -98,7 +98,7 @@ for text, head, tail, color in arrows:
 fig
 
 # %% [markdown]
-# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code, and to draw an image takes one call of the network for each step.
+# **Why fix the encoder?** What each level knows about the image is then decided in advance, so no level can collapse. No gradient has to pass through an encoder's samples, and everything that the bound asks of $q$ is a formula. The price: there is no small code by which to compare or change images, and to draw an image takes one call of the network for each step.
 #
 # **Why Gaussian steps?** Sums of independent Gaussians are Gaussian, so many steps are one. A product of Gaussian densities is Gaussian, up to a factor, so a step can be turned around. And their KL divergences are formulas.
 #
@@ -142,7 +142,7 @@ print(f"3. share of the image's variance that reaches the top: {left:.2e}")
 # q(x_t \mid x) = \mathcal{N}\big( \sqrt{\bar\alpha_t}\; x,\; (1 - \bar\alpha_t)\, I \big) .
 # $$ (eq-forward-marginal)
 #
-# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$, which makes training cheap. {numref}`fig-forward-process` shows data from a mixture of two Gaussians on a line, our example from here on.
+# So $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ takes one draw of noise for any $t$, which makes training cheap. {numref}`fig-forward-process` shows data from a mixture of two Gaussians on a line, our first example.
 #
 # **Check.** The steps are multiplied one by one, from $s = 100$ to $t = 700$ and from the data to four times. The coefficients from $s = 0$ are rejected, and so is a mean with $\bar\alpha_t$ in place of its square root. Then a hundred thousand paths of four steps from one $x$ are simulated; noise variances that are just added up, $0.1 + 0.2 + 0.3 + 0.4$, are rejected.
 
@@ -348,7 +348,7 @@ fig
 #
 # - $L_0$ punishes a poor estimate of the image from $x_1$.
 # - $L_T$ punishes a schedule that leaves a trace of the image at the top. It has no parameters.
-# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over many images it cannot reach zero: even the best model pays for what the step reveals about the image. (These nats belong to $-\log p(x)$, which they are needed to tell; they do not make the bound loose.)
+# - $L_{t-1}$, the term of step $t$, punishes a step unlike the one we would take if we knew the image. Averaged over many images it cannot reach zero: even the best model pays for what the step reveals about the image. (These nats are among those of $-\log p(x)$; they do not make the bound loose.)
 #
 # That is what turning the steps has gained. The means of {eq}`eq-line-product` have the same sum and could be sampled, but each from two latents. Here $L_{t-1}$ needs one, $x_t$: a formula gives the mean over $x_{t-1}$, without the noise of a draw. The sum must be at most $\log p_\theta(x)$, a formula for a linear Gaussian model. Here is one on a line, wrong on purpose, with four steps and $x = 1.3$ (in nats):
 #
@@ -527,7 +527,7 @@ print(f"log p(x)         {log_evidence:8.4f}")
 # \end{aligned}
 # $$ (eq-denoising-posterior)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image, at $t = 3$ of four: between two Gaussians, and narrower than both.", "name": "fig-posterior-product"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three bell curves over x t minus one. The first, centered near 1.1, comes from the image. The second, broader and centered near minus 0.5, comes from x t. Their normalized product lies between them and is the narrowest."}, "figure": {"caption": "The reverse step with a known image, at $t = 3$ of four.", "name": "fig-posterior-product"}}
 t, x_0, now = 3, torch.tensor(1.3), torch.tensor(-0.4)
 line = torch.linspace(-3, 3, 301)
 before, step = schedule.forward_coefficients(0, t - 1), schedule.forward_coefficients(t - 1, t)
@@ -693,7 +693,7 @@ Slider(
 )
 
 # %% [markdown]
-# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data, and no Gaussian can match it. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a step that is short beside the details of $q(x_{t-1})$, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right.
+# With five steps the true step has two modes, because $x_t$ may have come from either mode of the data; the best Gaussian puts probability between them. With fifty it looks Gaussian. The first form of {eq}`eq-true-step` says why: the true step is $q(x_t \mid x_{t-1})$, a Gaussian about $\sqrt{\beta_t}$ wide, times the smooth density $q(x_{t-1})$. In a step that is short beside the details of $q(x_{t-1})$, $\log q(x_{t-1})$ is nearly a straight line over that width, and a Gaussian times the exponential of a straight line is a Gaussian, shifted. That is what many small steps are good for: the model's Gaussians can be right.
 #
 # :::{depth-start} the distance from a Gaussian vanishes faster than the step, if the density is smooth
 # :::
@@ -812,7 +812,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 #
 # If $\sigma_t^2$ is fixed, the second part has nothing to learn. In the first, both means contain the same $x_t$ with the same factor, which cancels: $\tilde\mu_t - \mu_\theta = c_t\, (x - \hat{x}_\theta)$. *What is left to train of the ELBO is a squared error of the image, at each noise level, with the weight $c_t^2 / 2 \sigma_t^2$.* The Gaussian reconstruction is the case $t = 1$, with $c_1 = 1$.
 #
-# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so an estimate of the noise is one of the image, and so is one of any quantity that determines $x$ once $x_t$ is given:
+# Must the network put out the image? It sees $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$, so an estimate of the noise is one of the image, $(x_t - \sqrt{1 - \bar\alpha_t}\, \hat\varepsilon) / \sqrt{\bar\alpha_t}$, and so is one of any quantity that determines $x$ once $x_t$ is given:
 #
 # | the network estimates | which is |
 # |---|---|
@@ -831,7 +831,7 @@ for beta in (0.5, 0.1, 0.01, 0.001):
 # \end{aligned}
 # $$ (eq-five-errors)
 #
-# **Why $v$?** With much noise the noise is nearly $x_t$ itself, and the image is what the network does not know; with little noise it is the other way around. At either end $v$ is nearly the unknown one of the two, up to its sign.
+# **Why $v$?** With much noise the noise is nearly $x_t$ itself, and the image is what the network does not know; with little noise it is the other way around. To convert an estimate of what is nearly known divides its error by a small number. At either end $v$ is nearly the unknown one of the two, up to its sign.
 #
 # :::{depth-start} v is the other coordinate in turned axes, and its error is never enlarged
 # :::
@@ -914,7 +914,7 @@ formula = long.beta[t] / (2 * long.alpha[t] * noise_var)
 lost = {"alpha lost": formula * long.alpha[t]}
 verify("eq-five-weights", w.noise[t], formula, rejects=lost)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the image falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$: the weights of all estimates but the mean.", "name": "fig-five-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over time on logarithmic axes. The weight of the image falls by more than nine powers of ten; that of v falls by six; that of the noise falls by two powers of ten at first and is nearly flat afterwards; that of the score rises by nearly two."}, "figure": {"caption": "What a squared error costs in the bound, for 1000 steps and $\\sigma_t^2 = \\tilde\\beta_t$.", "name": "fig-five-weights"}}
 tilde = torch.cat([long.beta[:2], long.posterior_var[2:]])
 w = bound_weights(long, tilde)
 shown = {"image": w.x_0, "v": w.v, "noise": w.noise, "score": w.score}
@@ -957,7 +957,7 @@ def one_random_step(model, x):
 # %% [markdown]
 # A stochastic gradient needs no more than an unbiased estimate. Use all steps to *report* a bound.
 #
-# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between: the schedule only says how this range is cut into steps. Each step takes its error at its noisier end, where it is larger, so finer cuts lower the bound's sum, down to a limit that is the same for all schedules with the same ends (box). What the schedule still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
+# **What does the schedule do?** With $\sigma_t^2 = \tilde\beta_t$ the weight of the image is half of the drop in the signal-to-noise ratio, $\omega_x = \frac12 (\mathrm{SNR}_{t-1} - \mathrm{SNR}_t)$ {eq}`eq-snr-difference`. The weights add up to $\frac12 (\mathrm{SNR}_1 - \mathrm{SNR}_T)$, whatever lies between: the schedule only says how this range is cut into steps. Each step takes its error at its noisier end, where it is larger, so for an exact denoiser finer cuts raise the bound, up to a limit that is the same for all schedules with the same ends (box). A trained network's own errors stay. What the schedule still influences is the noise of an estimate from one time {cite:p}`kingma2021`, which is small if the terms are alike.
 #
 # **Check.** For the chain of four steps with the wrong denoiser, whose bound is known exactly, the mean of many single-step estimates is compared with it. A forgotten $T$ and a forgotten prior are rejected.
 
@@ -1149,7 +1149,7 @@ for lam, mean in [(0.25, 0.7), (4.0, -1.0), (1.0, 0.0)]:
 left, right, no_mean, top_only = torch.stack(gaps, 1)
 verify("eq-gaussian-gap", left, right, rejects={"the top only": top_only, "no mean": no_mean})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap for Gaussian data, $\\lambda = \\frac{1}{4}$, with the exact denoiser and the optimal $\\sigma_1^2$. The horizontal line is half of Euler's constant, 0.2886.", "name": "fig-gap"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two curves over the number of steps on logarithmic axes. The gap for beta falls along a straight line by a factor of ten per decade. The gap for beta-tilde falls at first, and then flattens out at a horizontal line near 0.29."}, "figure": {"caption": "The gap for Gaussian data, $\\lambda = \\frac{1}{4}$, with the exact denoiser and the optimal $\\sigma_1^2$.", "name": "fig-gap"}}
 many = sorted({int(T) for T in np.geomspace(10, 100_000, 25)})
 found = [three_variances(rescaled(T), 0.25) for T in many]
 lines = {
@@ -1171,9 +1171,9 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule? It is the variance for a known image. But next to the data a step is small beside the width of the data: on the scale of the step $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on, however fine the schedule. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
+# In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule? It is the variance for a known image. But next to the data the noise in $x_t$ is of the size of the step, both small beside the width of the data: on that scale $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on, however fine the schedule. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
-# On other data the true steps are mixtures, so even the best variances lose something, less with more steps.
+# On other data the true steps are not Gaussian, so even the best variances lose something, less with more steps.
 #
 # :::{depth-start} Gaussian data test any diffusion code, and the variances of a known image lose half of Euler's constant
 # :::
@@ -1360,7 +1360,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # %% [markdown]
 # **One, five and a thousand levels** have the same chart. The models of three chapters are the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third model has smaller images with gray levels, so compare the shapes and not the heights.", "name": "fig-three-models"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third has gray images of another size: compare the shapes.", "name": "fig-three-models"}}
 torch.set_default_dtype(torch.float)
 _ = torch.manual_seed(0)
 binary = data.binarize(data.load("mnist", "test").images[:500])
@@ -1782,8 +1782,8 @@ exercises.check_estimate_variance(estimate_variance)
 #
 # - A diffusion model is a hierarchical VAE with latents of the data's size, a fixed encoder, and noise at the top. One draw reaches any $x_t$ {eq}`eq-forward-marginal`.
 # - Bayes' rule with $x$ as a condition splits the bound into reconstruction, prior matching and a KL divergence for each step {eq}`eq-three-terms`.
-# - The reverse step is Gaussian if the image is known {eq}`eq-denoising-posterior`; if not, a mixture, nearly Gaussian for small steps.
+# - The reverse step is Gaussian if the image is known {eq}`eq-denoising-posterior`; if not, a mixture of those, nearly Gaussian for small steps.
 # - The loss is a weighted squared error of the image, the noise or $v$ {eq}`eq-five-weights`; one random time estimates it {eq}`eq-single-step`.
 # - The same bound serves symbols, as cross-entropies of hidden pixels {eq}`eq-masked-elbo`.
 #
-# To go on: {cite:t}`sohldickstein2015`, {cite:t}`ho2020`, {cite:t}`luo2022`, {cite:t}`kingma2021`.
+# To go on: {cite:t}`luo2022`, {cite:t}`kingma2021`.

@@ -62,7 +62,7 @@ plots.image_grid(both[order])
 # 6. Take a gradient step on $\lVert \varepsilon - \varepsilon_\theta(x_t, t) \rVert^2$.
 # :::
 #
-# One network serves all times, with $t$ as an input: neighboring times pose nearly the same task, and each of a thousand networks would see a thousandth of the examples. Here is the algorithm on points from eight Gaussians on a ring, where the best possible network is known, with a hundred steps and a small perceptron.
+# One network serves all times, with $t$ as an input: neighboring times pose nearly the same task, and each of a thousand networks would see a thousandth of the examples. Here it is on points from eight Gaussians on a ring, where the best possible network is known, with a hundred steps and a small perceptron.
 
 # %% tags=["unseen"]
 from companion.data import Batches, toy_density
@@ -119,7 +119,7 @@ for x in Batches(points, batch_size=500, num_epochs=15):  # 1
     if len(batch_losses) % 20 == 0:
         saved.append((len(batch_losses), deepcopy(network), deepcopy(average.module)))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of each of 600 batches, the data, and samples of two models.", "name": "fig-toy-training"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels. First, the loss of each batch falls from two to about 0.45 within a hundred steps and then jitters. Second, the data: eight round clusters on a ring. Third, samples after 600 steps: a ring without clear clusters. Fourth, samples after 6000 steps: the eight clusters, with few points between them."}, "figure": {"caption": "The loss of 600 batches, the data, and samples of two models.", "name": "fig-toy-training"}}
 _ = torch.manual_seed(0)
 shipped = pretrained("ddpm-toy2d")
 shown = {"data": points[:1000]}
@@ -143,7 +143,7 @@ fig
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. For one-dimensional Gaussian data with variance $\lambda$ it is the variance of $\varepsilon$ given $x_t$; averaged over $t$,
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. It is the variance of $\varepsilon$ given $x_t$. For one-dimensional Gaussian data with variance $\lambda$, $\varepsilon^* = \sqrt{1 - \bar\alpha_t}\, x_t / (\bar\alpha_t \lambda + 1 - \bar\alpha_t)$, and averaged over $t$ the floor is
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -254,7 +254,7 @@ fig
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel: the root of the mean squared derivative, and the percentage of the squared derivative at the pixel itself.", "name": "fig-looks-around"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel (root of the mean squared derivative); in percent, the pixel itself.", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
@@ -277,7 +277,7 @@ titles = [f"t = {t}: {share:.0%}" for t, share in zip(chosen, own, strict=True)]
 plots.image_grid(bright, titles=titles, tile=1.3)
 
 # %% [markdown]
-# With little noise, the noisy pixel itself is the best evidence of its value; with more noise the others count as well.
+
 #
 # *Sources: B31.*
 
@@ -291,7 +291,7 @@ plots.image_grid(bright, titles=titles, tile=1.3)
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
 # $$ (def-sinusoidal)
 #
-# The high frequencies distinguish neighboring times, the low ones small times from large ones; the distance of two times depends on their difference alone (box). (*Random {term}`Fourier features`* {cite:p}`tancik2020,song2021sde` draw the frequencies from a Gaussian.) A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization.
+# The high frequencies distinguish neighboring times, the low ones small times from large ones. A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization. Why in every block? Each must do something else at each noise level, and a signal from the input alone would have to survive all layers.
 #
 # :::{depth-start} three ways to see the whole image, and distances of embedded times
 # :::
@@ -393,7 +393,7 @@ plots.curves(
 # (sec-why-v)=
 # ## What the network should estimate
 #
-# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if its errors are of the same size at all times:
+# Why predict the noise and not the image, which is what we want? The image $x_0$, the noise and $v = \sqrt{\bar\alpha_t}\, \varepsilon - \sqrt{1 - \bar\alpha_t}\, x$ determine each other once $x_t$ is known, so the best estimate is the same in each form. (The image is $(x_t - \sqrt{1 - \bar\alpha_t}\, \varepsilon) / \sqrt{\bar\alpha_t}$, or $\sqrt{\bar\alpha_t}\, x_t - \sqrt{1 - \bar\alpha_t}\, v$.) But a trained network makes errors. {numref}`fig-same-error` shows which image its output implies by {eq}`eq-five-errors`, if its errors are of the same size at all times:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of the digit seven at five times from 10 to 900. First row, the noisy image. Second row, from an estimate of x zero: equally grainy at all times, also at time 10 where the noisy image is nearly clean. Third row, from the noise: clean at time 10, pure noise from time 600 on. Fourth row, from v: clean at time 10 and never worse than the second row."}, "figure": {"caption": "The image that an output with the same error at all times implies, on the linear schedule.", "name": "fig-same-error"}}
 times = [10, 100, 300, 600, 900]
@@ -408,7 +408,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and each error is visible. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. So the image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output, never more than that.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and in the implied noise its error is multiplied by $\sqrt{\mathrm{SNR}_t}$. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output and the noise $\sqrt{\bar\alpha_t}$ times, never more than that.
 #
 # Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
@@ -416,7 +416,7 @@ plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# Where a network is worse, it has failed. Here is one for $8 \times 8$ digits that estimates the noise:
+# A network could compute that estimate; where it is worse, it has seen too few such times, or its output is hard to make. Here is one for $8 \times 8$ digits that estimates the noise:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -454,7 +454,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. Learned variances, which help in few steps, need a little of the bound in the loss {cite:p}`nichol2021`.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss; {cite:t}`nichol2021` let the network mix $\log \beta_t$ and $\log \tilde\beta_t$ for each pixel.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -483,7 +483,7 @@ wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
 wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean, on the linear schedule. In brackets, the weight of $t = 2$ to 10 in that of all times.", "name": "fig-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean (linear schedule). In brackets, the weight of $t = 2$ to 10.", "name": "fig-weights"}}
 every, decoder_var = torch.arange(1, 1001), schedule.posterior_var[2]
 weights = {
     "bound": bound_weights(schedule, schedule.posterior_var, decoder_var).noise[2:],
@@ -546,7 +546,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of this (box).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; to divide the loss by that leaves the objective, and changes the variance only. So times *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of the noise (box).
 #
 # :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
 # :::
@@ -713,7 +713,7 @@ fig
 # %% [markdown]
 # On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution neighboring pixels say nearly the same, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
 #
-# **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
+# **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them; the gradient steps go on from the weights themselves. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
 # $$
 # \bar\theta_n = d\, \bar\theta_{n-1} + (1 - d)\, \theta_n, \qquad \bar\theta_1 = \theta_1 .
@@ -791,9 +791,9 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often, those at which the digit is decided {cite:p}`karras2022` and the very first ones more often (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often and so count less, those at which the digit is decided {cite:p}`karras2022` and the very first ones more (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected. Most are digits, some are broken.", "name": "fig-ddpm-samples"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
@@ -806,7 +806,7 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
-# **How good are the samples?** The bound does not tell: it is mostly about what nobody sees. Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
+# **How good are the samples?** Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
 #
 # 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print the mean of both, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
@@ -838,7 +838,7 @@ for name, p in sure.items():
     print(f"{name:12}{len(p):7}{p.mean():10.3f}{high:13.1%}{share:11.1%} +- {error:.1%}", end="")
     print(f"{distance.value:11.1f} +- {distance.standard_error:.1f}")
 baseline = real_digit_distance()
-print(f"all test digits: {baseline.value:.2f} +- {baseline.standard_error:.2f}")
+print(f"distance of all test digits: {baseline.value:.2f} +- {baseline.standard_error:.2f}")
 assert sure["diffusion"].mean() > 0.9 or test.name != "mnist"
 order_of = ("real digits", "diffusion", "uniform", "VAE")
 ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_of)]
@@ -864,7 +864,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Had it memorized its training digits, it would be better on them than on test digits at middle times, where it could recognize a known image in what is left of it. At four times we find no such difference (box).
+# Had it memorized its training digits, it would be better on them than on test digits at middle times; at four times it is not (box).
 
 # %% [markdown]
 # :::{depth-start} the network beats the linear estimate at nearly all times, and is no better on training digits
@@ -1066,7 +1066,7 @@ print(f"{'minus the bound':21}" + "".join(f"{v:12.4f}" for v in totals.values())
 bits = {name: bits_per_dim(total, 784).item() for name, total in totals.items()}
 print(f"{'bits per dimension':21}" + "".join(f"{v:12.4f}" for v in bits.values()))
 errors = {name: bits_per_dim(se, 784) for name, (_, se) in accounts.items()}
-print(f"{'standard error below':21}" + "".join(f"{v:12.4f}" for v in errors.values()))
+print(f"{'standard error':21}" + "".join(f"{v:12.4f}" for v in errors.values()))
 last = {name: account["reconstruction"] for name, (account, _) in accounts.items()}
 if test.name == "mnist":
     assert bits["optimal"] < min(bits["beta"], bits["beta-tilde"])
@@ -1165,7 +1165,7 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # $$ (def-rate-by-time)
 
 
-# %% tags=["numbers"]
+# %% tags=["serves"]
 def step_costs(reverse_var):
     """KL divergence of each step in nats, by time; 0 at t < 2."""
     w = 784 * bound_weights(model.schedule, reverse_var, decoder_var).noise
@@ -1176,15 +1176,12 @@ def step_costs(reverse_var):
 top_price = accounts["beta"][0]["prior matching"]
 same_noise = int((model.schedule.snr >= schedule.snr[100]).sum()) - 1
 rates = {}
-print(f"share in the last {same_noise} steps:   of the rate   of the whole bound")
 for name in ("beta", "beta-tilde", "optimal"):
-    costs, end = step_costs(choices[name]), accounts[name][0]["reconstruction"]
+    costs = step_costs(choices[name])
     falling = costs.flip(0).cumsum(0).flip(0)  # from t up to T
     rates[name] = bits_per_dim(top_price + F.pad(falling[2:], (0, 1)), 784)
     of_rate = costs[: same_noise + 1].sum() / costs.sum()
-    of_bound = (costs[: same_noise + 1].sum() + end) / totals[name]
-    print(f"{name:10} {of_rate:33.1%} {of_bound:20.1%}")
-    assert (of_rate > 0.8 and of_bound > 0.9) or test.name != "mnist"
+    assert of_rate > 0.8 or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate, with the optimal variances.", "name": "fig-rate-by-time"}}
@@ -1221,8 +1218,6 @@ Slider(
 )
 
 # %% [markdown]
-# At 1000 all ten estimates are close to the mean digit. At 850 they have a shape, some of the wrong class.
-#
 # *Sources: E05.*
 
 # %% [markdown]
@@ -1234,13 +1229,13 @@ Slider(
 # | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
-# | the loss is lower than expected | pixels on $[0, 1]$, or another schedule | compare at the same scaling and schedule only |
-# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or, hardly visible, is off by one | errors at $t = 1$ to $5$ |
+# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: their scale sets the SNR of every step (on $0, \dots, 255$ hardly any noise is seen) | compare at the same scaling and schedule only |
+# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, which reads the noise level off the image; hardly visible: it is off by one | errors at $t = 1$ to $5$; other times at the same noise must be worse |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and with a network that always gets 500 as its time.", "name": "fig-wrong-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and always with 500.", "name": "fig-wrong-time"}}
 def given(change):
     """The model, with another time as its network's input."""
     denoiser = VPredictor(lambda x, t: model.denoiser.network(x, change(t)), model.schedule)
@@ -1516,6 +1511,6 @@ exercises.check_price(price)
 # ## Summary
 #
 # - Algorithm 1 is a regression: add random noise to the data and predict it {eq}`def-simple-loss`. The loss has a floor above zero {eq}`eq-simple-optimum`; training reduces only the excess over it {eq}`eq-excess-error`.
-# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`. Most bits are for what can hardly be seen {eq}`def-rate-by-time`.
+# - The simple loss drops the weights of the bound, and with them the emphasis on what nobody sees {eq}`eq-bound-from-errors`. What a network loses in nats is its weighted excess {eq}`eq-deficit`.
 # - With equal errors, an estimate of $v$ gives acceptable images at all times {eq}`eq-v-loss`.
 # - The schedule decides how often each noise level is seen, and one samples from the average of the weights.

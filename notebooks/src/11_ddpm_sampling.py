@@ -16,7 +16,7 @@ from companion.zoo import pretrained
 
 NETWORK = "ddpm-mnist-long"
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same digit. Third row: digits of several kinds. Fourth row: others, some hard to read."}, "figure": {"caption": "*At once*: the network's estimate from pure noise, in one call. *No noise*: fifty steps of Algorithm 2 with the noise left out. *Noise*: the same steps with noise added at each. *DDIM*: twenty steps of another kind, without added noise.", "name": "fig-four-ways"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight images. First row: eight times the same gray blur. Second row: eight times nearly the same digit. Third row: digits of several kinds. Fourth row: others, some hard to read."}, "figure": {"caption": "*At once*: the network's estimate from pure noise. *No noise*: fifty steps of Algorithm 2 with the noise left out. *Noise*: the same steps with it. *DDIM*: twenty steps of another kind.", "name": "fig-four-ways"}}
 model = pretrained(NETWORK)
 denoiser, digit_schedule = model.denoiser, model.schedule
 _ = torch.manual_seed(0)
@@ -41,7 +41,7 @@ plots.image_rows({name: to_unit(x) for name, x in ways.items()})
 # A sampler goes from noise to an image in steps, because only a small step back is simple enough to be drawn. At each step the network estimates the clean image, and the sampler makes of it an image with a little less noise. The noise can be drawn anew or carried along: training leaves this open, so one network has many samplers. Few steps cost quality, and for Gaussian data a formula says how much.
 # :::
 #
-# (The network is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`. For half of the digits it was also given the class $y$, as an embedding added to that of the time, with the same loss. Given the same $y$ in every call, a sampler draws from $p(x \mid y)$. Here the network gets no class unless the text says so.)
+# (The network is trained as in {doc}`chapter 10 </notebooks/10_ddpm_training>`. Half of the time, so that it works without one as well, it was also given the class $y$, as an embedding added to that of the time, with the same loss. Given the same $y$ in every call, a sampler draws from $p(x \mid y)$. Here the network gets no class unless the text says so.)
 
 # %% tags=["unseen"]
 import math
@@ -234,7 +234,7 @@ verify("eq-variance-restored", V[:-1], mean + noise, rejects=wrong)
 # %% [markdown]
 # Digits are not Gaussian. In {numref}`fig-four-ways` the chain without noise does end at a digit, but at the same one from all eight starts: halfway they have become nearly one point. It is not the blur, likely because the estimate is not linear in $x_t$: when the common point leans toward one digit, the estimate follows and adds to the lead. On a ring of eight Gaussian modes the exact denoiser is not linear either:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points, by the exact denoiser in a hundred steps from the same starts.", "name": "fig-noise-or-not"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels. Left, without noise: eight thin arcs on a ring that is too small. Right, with noise: eight round clusters on a ring."}, "figure": {"caption": "Two thousand points, by the exact denoiser in a hundred steps.", "name": "fig-noise-or-not"}}
 ring = data.toy_density("mixture")
 shapes = ring.component_distribution
 halved = shapes.mean / 2, torch.diag_embed(shapes.variance) / 4  # as it was trained
@@ -307,7 +307,7 @@ rows = {f"digit {test.labels[k]}": shown[6 * k :][:6] for k in (0, 1)}
 plots.image_rows(rows, titles=list(parts), tile=1.0)
 
 # %% [markdown]
-# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise ("DDPM mean") has the same form, with less of $\hat\varepsilon$. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
+# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise ("DDPM mean") has the same form, with less of $\hat\varepsilon$, so that its $x_{t - 1}$ holds less noise than the network, told $t - 1$, assumes. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
 #
 # **Why may steps be skipped?** The proof does not use that the times are neighbors. Take any subsequence: a step from $t$ to an earlier $s$ needs only $\bar\alpha_t$ and $\bar\alpha_s$. Given the original times, the network is asked only at noise levels of its training; what is new is the length of the steps.
 #
@@ -443,7 +443,7 @@ full = (V[:-1] / V[1:]) ** 0.5
 wrong = {"no cosine": full}
 verify("eq-ddim-cosine", slopes[0], full * angle.diff().cos(), exact.within(1e-8), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances two curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps. At 1 the sampler is right.", "name": "fig-few-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves over the variance of the data on logarithmic axes. For large variances all are near one or a little below. Towards small variances two curves fall below one, that of beta-tilde lowest, and the one of beta rises far above one."}, "figure": {"caption": "Variance of the samples divided by that of the data, in twenty steps.", "name": "fig-few-steps"}}
 lams = torch.logspace(-4, 1, 60).double()
 ratios = {kind: (lams, final_variance(sub, kind, lams) / lams) for kind in KINDS}
 fig, (axes,) = plots.figure(height=2.6)
@@ -453,7 +453,7 @@ plots.curves(ratios, **names, log_x=True, log_y=True, axes=axes)
 # %% [markdown]
 # In a Gaussian model of images, coarse structure has a large variance, and every sampler keeps most of it. Fine detail has a small one. In twenty steps DDIM loses most of it, $\tilde\beta_t$ even more, and $\beta_t$ drowns it in noise.
 #
-# **Why does $\beta_t$ fail in few steps only?** Later steps contract what it adds in excess; a thousand leave next to nothing of that. In twenty, the last noise, from $t = 54$ to 1, has the standard deviation 0.18. The one call that follows assumes a hundredth, and leaves it.
+# **Why does $\beta_t$ fail in few steps only?** Later steps contract what it adds in excess; a thousand leave next to nothing of that. In twenty, on the linear schedule, the last noise, from $t = 54$ to 1, has the standard deviation 0.18. The one call that follows assumes 0.01, and leaves it.
 #
 # :::{depth-start} with all steps the variance beta is best, for Gaussian data and for photographs
 # :::
@@ -491,7 +491,7 @@ print(f"wanted     {fine:9.5f}" + "".join(f"{fine:9.5f}" for _ in lengths[1:]))
 #
 # A step of DDIM loses little if the angle $\varphi_t$ turns little in it {eq}`eq-ddim-cosine`. All $S$ steps together turn nearly a right angle, and lose least, about $\pi^2 / 4 S$ of the variance, if each turns by the same angle (box).
 #
-# But the angle depends on $\lambda$. Coarse structure, $\lambda$ near 1, turns most where signal and noise are equal, and the cosine schedule is nearly even in its angle; fine detail turns close to the data. So no times are best for everything. Two common choices: *even*, spread from 1 to $T$, and *trailing*, in equal steps that end at the data, as $t = 1000, 900, \dots, 100$ {cite:p}`lin2024`. Both begin at $T$: given an earlier time, the network would take noise for signal. And a long last step blurs fine detail.
+# But the angle depends on $\lambda$. Coarse structure, $\lambda$ near 1, has $\bar\alpha_t = \cos^2$ of its angle, and the cosine schedule is nearly even in that; fine detail turns close to the data. So no times are best for everything. Two common choices: *even*, spread from 1 to $T$, and *trailing*, in equal steps that end at the data, as $t = 1000, 900, \dots, 100$ {cite:p}`lin2024`. Both begin at $T$: given an earlier time, the network would take noise for signal. And a long last step blurs fine detail.
 #
 # :::{depth-start} each step of DDIM falls short of a circle, and equal angles lose least
 # :::
@@ -663,7 +663,7 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.7)
 # %% [markdown]
 # The first two rows show much the same digits: without noise on the way the start decides. The last row has noise left, as foretold.
 #
-# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features. (Those of few images scatter, which makes it larger even for a perfect sampler; most of this bias is taken off here.)
+# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features. (Those of few images scatter, which makes it larger even for a perfect sampler; most of this bias is taken off here. Still, compare equal numbers.)
 
 # %% tags=["serves"]
 seen = {name: x.float() for name, x in load_record(f"{NETWORK}-steps")[0].items()}
@@ -735,7 +735,7 @@ fig
 # %% [markdown]
 # With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class alone. Twice the steps do not replace the class.
 #
-# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, not recognized are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: so twenty steps suffice.
+# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, not recognized are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
 #
 # So, for this network:
 #
@@ -743,7 +743,7 @@ fig
 # |---|---|
 # | images in about twenty calls | added noise with $\tilde\beta_t$, and the class if the network takes one |
 # | images of no given class, by DDIM or DPM-Solver++ {eq}`eq-second-order` | draw the class first |
-# | no class, and time does not matter | all steps, with $\beta_t$ |
+# | a network without classes, and time does not matter | all steps, with $\beta_t$ |
 # | {ref}`a map <sec-inversion>`: codes of images, paths between images | DDIM |
 
 # %% [markdown]
@@ -847,7 +847,7 @@ assert back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9
 # %% [markdown]
 # If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. Those of these six are far narrower; why, we have not tested.
 #
-# **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`. (With added noise this would not work: each step draws anew, so the start does not decide the image.) Noise images of 784 dimensions lie near a sphere of radius 28. The middle of the straight line between two of them is at 20, where noise images never are, so the network was not trained there. We follow a great circle {eq}`eq-slerp`:
+# **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`. (With added noise this would not work: each step draws anew, so the start does not decide the image.) Noise images of 784 dimensions lie near a sphere of radius 28. The middle of the straight line between two of them is at 20, where noise images never are. Codes lie farther in, but a straight line would shorten them as well. So we follow a great circle {eq}`eq-slerp`:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels, where the two overlap.", "name": "fig-noise-walk"}}
 part = torch.linspace(0, 1, 7)
@@ -866,7 +866,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would go {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps (ours makes errors, and twenty are enough); and there is no map.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps (ours makes errors, and twenty are enough); and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 
@@ -893,7 +893,7 @@ for name in ("none", "beta"):
 # :::
 # We lay a gray bar over noisy images at $t = 700$ and go on with added noise and by DDIM.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and added noise the bar is partly bent into strokes; with DDIM it is a straight white bar."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar. With added noise a part of it is bent into strokes.", "name": "fig-push"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six digits. First the noisy digits with a faint horizontal bar. Then the digits without a push. With the push and added noise the bar is partly bent into strokes; with DDIM it is a straight white bar."}, "figure": {"caption": "Six digits, pushed at $t = 700$ by a bar.", "name": "fig-push"}}
 _ = torch.manual_seed(0)
 digits = to_symmetric(test.images[10:26])
 x_t = add_noise(digit_schedule, digits, 700, torch.randn_like(digits))
@@ -1170,4 +1170,4 @@ exercises.check_extrapolated(extrapolated)
 # - Few steps lose fine detail, or drown it in noise {eq}`eq-step-error`. A second order lets the estimate change during a step {eq}`eq-second-order`.
 # - In twenty steps our network draws the best digits with $\tilde\beta_t$ and the class ({ref}`sec-which-sampler`); DDIM is a map.
 #
-# To go on: {cite:t}`song2021ddim` and {cite:t}`lu2022` on few steps; {cite:t}`nichol2021` on learned variances; {doc}`/notebooks/12_score` for continuous time.
+# To go on: {cite:t}`lu2022` on few steps; {doc}`/notebooks/12_score` for continuous time.

@@ -79,7 +79,7 @@ s = linear_schedule(100, 1e-3, 0.2)
 uneven_hat = MixtureDenoiser(s, unequal, centers, covs)  # exact, and so is its score
 ring_score = uneven_hat.score_at_level
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data, a ring of eight modes with unequal weights. Arrows: the score, with some noise.", "name": "fig-two-rides"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data. Arrows: the score of the noisy data.", "name": "fig-two-rides"}}
 _ = torch.manual_seed(2)
 starts = torch.tensor([[-1.6, 1.2], [1.2, 1.7], [-0.6, -1.7], [1.7, -1.2], [0, 0.1]]).double()
 last_55 = s.strided(range(1, 56))
@@ -135,9 +135,9 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test $\mathbb{E}[\nabla \log p_\sigma] = 0$ and $\mathbb{E}[\nabla \log p_\sigma\, \tilde{x}^\top] = -I$.
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, as for every score.
 #
-# Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps a mean that stays finite, and $\tilde{x}$ hardly leaves the examples.
+# Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps the mean, and $\tilde{x}$ hardly leaves the examples.
 #
 # **The networks of the last chapters are scores.** In $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$ the same argument gives the best prediction of the noise and, by {term}`Tweedie's formula`, of the image: go along the score by the variance of the noise.
 #
@@ -211,7 +211,7 @@ gap, zero = (direct_2 - direct).mean(), torch.zeros(()).double()
 wrong = {"no difference": gap, "half": gap / 2}
 verify("eq-denoising-score-matching", differences, zero, monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score that the network of {ref}`chapter 10 <sec-algorithm-1>` learned, at three of its hundred times. In brackets: its error relative to the exact score, by root mean squares.", "name": "fig-score-field"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over a density. At the earliest time the arrows point to the nearest of eight small dark modes; at the next to a broad ring; at the last all point to the center of one round cloud."}, "figure": {"caption": "The score that the network of {ref}`chapter 10 <sec-algorithm-1>` learned, at three of its hundred times. In brackets: its error relative to the exact score.", "name": "fig-score-field"}}
 toy = pretrained("ddpm-toy2d")  # of chapter 10: it predicts noise, eight equal modes
 learned = score_from_denoiser(toy.denoiser, s)
 even = MixtureSameFamily(
@@ -237,7 +237,7 @@ for t, panel in zip((3, 12, 30), panels, strict=True):
 fig
 
 # %% [markdown]
-# With little noise the score points to the nearest mode, with much noise to the center ({numref}`fig-score-field`).
+# Noise only widens the components of a mixture, so here the exact score is a formula. With little noise it points to the nearest mode, with much noise to the center ({numref}`fig-score-field`).
 #
 # *Sources: B29.*
 
@@ -263,7 +263,7 @@ fig
 # A step is $x \leftarrow (1 - h / 2 s^2)\, x + \sqrt{h}\, \xi$. The variance $W$ settles where $W = (1 - h / 2 s^2)^2\, W + h$, so $W \big( h / s^2 - h^2 / 4 s^4 \big) = h$. For $h \ge 4 s^2$ the slope is $-1$ or below, and the variance grows forever. $\square$
 # :::
 #
-# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight. The score is *local*, so a chain stays in the mode near which it starts.
+# A second problem: between separate modes the density is next to zero, so small steps hardly ever lead from one to another, and the score there points to the nearest mode (of modes of one width), whatever its weight, whose logarithm has no gradient. The score is *local*, so a chain stays in the mode near which it starts.
 #
 # {cite:t}`song2019` add so much noise that all modes merge into one, in which a chain moves freely, and then lower it level by level.
 #
@@ -388,7 +388,7 @@ def finest_exact_score(x):
     return ((weight @ atoms).view_as(x) - x) / 0.05**2
 
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order. Fourth row: clear digits."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, steps of the DDPM at the same levels in 60, and Langevin dynamics at the last level only: the network makes strokes but no digits, the exact score of the training digits makes digits.", "name": "fig-langevin-digits"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of eight images. First and second row: digits, most of them clear. Third row: black and white everywhere, short thick strokes without any order. Fourth row: clear digits."}, "figure": {"caption": "One learned score of digits: annealed Langevin dynamics in 180 calls, steps of the DDPM at the same levels in 60, and Langevin dynamics at the last level only.", "name": "fig-langevin-digits"}}
 _ = torch.manual_seed(1)
 start = torch.randn(8, 1, 28, 28)
 finest_score = partial(digit_score, sigma=sigmas[-1:].expand(8))
@@ -470,7 +470,7 @@ right = torch.stack([1 / (1 + sigma**2), sigma / (1 + sigma)])
 wrong = {"sigma not squared": torch.stack([1 / (1 + sigma), right[1]])}
 verify("eq-clocks", clocks, right, exact, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of a shaded density that is one band at the left, noise, and parts into two bands towards the right, data. By t the bands part in the last third; by r in the last tenth; by u soon after the middle; by sigma only in the last few percent."}, "figure": {"caption": "Data with two modes becoming noise (read from right to left): one process by four clocks ($t$ with $\\beta(t) = 0.1 + 19.9\\, t$).", "name": "fig-four-clocks"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of a shaded density that is one band at the left, noise, and parts into two bands towards the right, data. By t the bands part in the last third; by r in the last tenth; by u soon after the middle; by sigma only in the last few percent."}, "figure": {"caption": "Data with two modes becoming noise (read from right to left) by four clocks ($t$ with $\\beta(t) = 0.1 + 19.9\\, t$).", "name": "fig-four-clocks"}}
 modes = torch.tensor([[-1.1], [0.9]]).double(), torch.tensor([[[0.02]], [[0.05]]]).double()
 halves, heights = torch.tensor([0.35, 0.65]).double(), torch.linspace(-2.6, 2.6, 200).double()
 two_modes = MixtureSameFamily(Categorical(halves), MultivariateNormal(*modes))
@@ -582,7 +582,7 @@ def change_along(v):
 right, whole = change_along((x + score_here) / 2), change_along(x / 2 + score_here)
 verify("eq-continuity", left, right, exact.within(1e-8), rejects={"whole score": whole})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same shaded density, one broad band at the left, noise, that parts into two narrow bands at the right, data. In the left panel six jagged lines that cross each other, in the right panel six smooth lines that do not."}, "figure": {"caption": "From noise ($u = 1$) to data (0), by the reverse SDE ($\\eta = 1$) and by the ODE. Shaded: the density that the points should have.", "name": "fig-same-marginals"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same shaded density, one broad band at the left, noise, that parts into two narrow bands at the right, data. In the left panel six jagged lines that cross each other, in the right panel six smooth lines that do not."}, "figure": {"caption": "From noise ($u = 1$) to data (0), by the reverse SDE ($\\eta = 1$) and by the ODE.", "name": "fig-same-marginals"}}
 _ = torch.manual_seed(3)
 two_score = MixtureDenoiser(schedule, halves, *modes).score_at_level
 u = torch.linspace(0.97, 0.01, 481).double()
@@ -610,7 +610,7 @@ fig
 # x_r = x_0\, \sqrt{V_r / \lambda} , \qquad x_0 = \sqrt{\lambda}\; x_{-\infty} .
 # $$ (eq-gaussian-flow)
 #
-# Every point keeps its number of standard deviations, so samples keep their order, and the way from noise to data multiplies it by $\sqrt\lambda$. The SDE forgets its start instead (for $\eta = \lambda = 1$ it is $\mathrm{d} x = - \frac12 x\, \mathrm{d} r + \mathrm{d} w$), and so it can repair earlier errors.
+# Every point keeps its number of standard deviations, so samples keep their order, and the way from noise to data multiplies $x$ by $\sqrt\lambda$. The SDE forgets its start instead (for $\eta = \lambda = 1$ it is $\mathrm{d} x = - \frac12 x\, \mathrm{d} r + \mathrm{d} w$), and so it can repair earlier errors.
 #
 # **DDIM is Euler's method.** Write the ODE in the VE coordinates $\tilde{x} = x_t / \sqrt{\bar\alpha_t}$ and the clock $\sigma$; by {eq}`eq-noise-is-score` and the chain rule it is $\mathrm{d} \tilde{x} = \varepsilon^*\, \mathrm{d} \sigma$. And a step of DDIM is
 #
@@ -694,7 +694,7 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # (sec-likelihood)=
 # ## The likelihood, and the ELBO beside it
 #
-# The ODE is a map from noise to data that can be followed backwards: each image comes from exactly one noise image. Where a map spreads points out, their density falls, at the rate of the divergence of the velocity. So the log-density of $x$ is that of the noise where it arrives, plus the change of volume on the way {cite:p}`song2021sde`:
+# The ODE is a map from noise to data that can be followed backwards: each image comes from exactly one noise image. Where a map spreads points out, their density falls, at the rate of the divergence of the velocity. So the log-density of $x$ is that of the noise where it arrives, plus the change of the log-volume on the way {cite:p}`song2021sde`:
 #
 # $$
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot v\; \mathrm{d} r , \qquad r_1 \to - \infty .
@@ -706,7 +706,7 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # \nabla \cdot v = \operatorname{tr} J = \mathbb{E}_\nu \big[ \nu^\top J\, \nu \big] ,
 # $$ (eq-hutchinson)
 #
-# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (In the film, points have the color of the mode in which they end. Each start has one end, so the colors form sectors.)
+# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (In the film, points have the color of the mode in which they end.)
 
 # %% tags=["figure"]
 _ = torch.manual_seed(0)
@@ -750,7 +750,7 @@ wrong = {"uniform directions": J.trace() / 3}
 verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **What has this likelihood to do with the ELBO?** One score network is *two* models. The flow's likelihood is computed; the chain with noise has another, of which we know only a bound, the ELBO. They are equal if the score is exact.
+# **What has this likelihood to do with the ELBO?** One score network is *two* models. The flow's likelihood is computed; the chain with noise has another, of which we know only a bound, the ELBO. With an exact score the two likelihoods are equal.
 #
 # **Which weights make the score loss a bound?** During $\mathrm{d} r$ the true way back and the network's both have noise of variance $\mathrm{d} r$, and their means differ by $(\nabla \log q_r - s_\theta)\, \mathrm{d} r$. The KL divergence of two such Gaussians is the squared difference over twice the variance, $\frac12 \lVert \nabla \log q_r - s_\theta \rVert^2\, \mathrm{d} r$. That of whole paths, which both start in noise, is the sum, and that of their ends is at most as large:
 #
@@ -758,7 +758,7 @@ verify("eq-hutchinson", estimates, J.trace(), monte_carlo, rejects=wrong)
 # D_{\mathrm{KL}}( p_{\text{data}} \,\Vert\, p_\theta ) \;\le\; \frac12 \int_{-\infty}^{0} \mathbb{E}_{q_r} \big\lVert \nabla \log q_r(x) - s_\theta(x, r) \big\rVert^2\, \mathrm{d} r ,
 # $$ (eq-score-bound)
 #
-# with equality if $s_\theta$ is the score of noisy data of *any* distribution {eq}`eq-score-integral`. So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. By {eq}`eq-noise-is-score` and $\mathrm{d} r = (1 - \bar\alpha)\, \mathrm{d} \log \mathrm{SNR}$ this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It collects most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided ({ref}`chapter 10 <sec-thrown-away>`).
+# with equality if $s_\theta$ is the score of noisy data of *any* distribution {eq}`eq-score-integral`: its way back then reverses the noising exactly. So in the clock $r$ the bound is the score loss with the constant weight $\frac12$. By {eq}`eq-noise-is-score` and $\mathrm{d} r = (1 - \bar\alpha)\, \mathrm{d} \log \mathrm{SNR}$ this is $\frac12 \lVert \varepsilon - \varepsilon_\theta \rVert^2\, \mathrm{d} \log \mathrm{SNR}$, up to a constant {eq}`eq-denoising-score-matching`: the ELBO is the simple loss {eq}`def-simple-loss` with times that are uniform in $\log \mathrm{SNR}$ {cite:p}`kingma2021`. It collects most at little noise ({numref}`fig-bound-area`), in hardly visible detail; good images need more weight where the content is decided, which times uniform in $t$ give ({ref}`chapter 10 <sec-thrown-away>`).
 #
 # **Check.** Data with variance $\frac14$ and the score of variance 1.7: the KL divergence of the two Gaussians is compared with the integral, by quadrature. The integral without its half is rejected, and so is the weight $1 - \bar\alpha$, which belongs to uniform steps of $r$ in the simple loss.
 
@@ -859,7 +859,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # (sec-flow-matching)=
 # ## Flow matching: the same network in other clothes
 #
-# **Flow matching** {cite:p}`lipman2023`, with straight lines also rectified flow {cite:p}`liu2023` or a stochastic interpolant {cite:p}`albergo2023`, needs neither betas nor a score. Straight lines join data and noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and a network learns the velocity $\varepsilon - x$. Why does that work, although lines from many $x$ cross at one point? Regression finds the mean, and the mean of the velocities at a point is what moves the density. It is
+# **Flow matching** {cite:p}`lipman2023`, with straight lines also rectified flow {cite:p}`liu2023` or a stochastic interpolant {cite:p}`albergo2023`, needs neither betas nor a score. Straight lines join data and noise, $x_u = (1 - u)\, x + u\, \varepsilon$, and a network learns the velocity $\varepsilon - x$. Why does that work, although lines from many $x$ cross at one point? Regression finds the mean, and the mean of the velocities at a point moves the density: what flows is density times mean velocity. It is
 #
 # $$
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} ,
@@ -948,7 +948,7 @@ for step in range(1500):
     loss.backward()
     optimizer.step()
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "Flow matching on the ring: a small network trained in seconds, a hundred Euler steps. Heavy modes are sharp, light ones smeared.", "name": "fig-flow-matching"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A ring of clusters of points, dense at the right and at the bottom, thin and smeared at the left."}, "figure": {"caption": "Flow matching on the ring, a hundred Euler steps.", "name": "fig-flow-matching"}}
 x_u = torch.randn(1500, 2)
 with torch.no_grad():
     for k in range(100, 0, -1):
@@ -972,7 +972,7 @@ plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 # :::
 # What is learned, and at which times it is used, are two questions: each network can be used at the times of the other. `flow-digits` is the network of `ddpm-digits`, trained for the velocity in as many steps, at the same rates, on the same $8 \times 8$ digits. A record holds the distance of 1000 drawn digits from the real ones: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier. Each network was trained three times; the errors count both the images and the trainings. For comparison, all real digits are split into two sets at random, ten times.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors; for real digits the band is two standard deviations of the ten splits.", "name": "fig-spacings"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors.", "name": "fig-spacings"}}
 found, _ = load_record("flow-digits-spacing")
 calls, real, shown, bands = (5, 10, 20, 50), found["real"][0, :, 0], {}, {}
 for name in (
@@ -1111,7 +1111,7 @@ assert off["average", 1] < off["velocity", 4]
 # %% [markdown]
 # Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
 #
-# **Digits in one step.** On digits of $8 \times 8$ pixels the Fréchet distance from real ones, less its bias, is with one call of the average velocity 2.2 ± 0.1 and with two 0.7 ± 0.1; with the velocity 236 ± 8 for one call, 2.5 ± 0.4 for eight and 0.8 ± 0.2 for twenty ({ref}`experiment <exp-one-step>`). So two calls do here what took twenty.
+# **Digits in one step.** On digits of $8 \times 8$ pixels the Fréchet distance from real ones, less its bias, is with one call of the average velocity 1.6 ± 0.2 and with two 0.6 ± 0.1; with the velocity 236 ± 8 for one call, 2.5 ± 0.4 for eight and 0.8 ± 0.2 for twenty ({ref}`experiment <exp-one-step>`). So two calls do here what took twenty.
 #
 # A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
 #
@@ -1212,7 +1212,7 @@ verify("eq-preconditioned-v", torch.stack(by_v), skipped - c_out * v, rule, reje
 # Heun's method calls the network twice a step. {numref}`fig-solvers` starts 1000 points of the ring at $\sigma_1 = 50$.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$. With enough calls Heun's method is far ahead.", "name": "fig-solvers"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three falling curves of the error over the number of calls, on logarithmic axes. Two parallel lines for Euler's method, the one of rho 7 lower. The curve of Heun's method starts above both and ends far below."}, "figure": {"caption": "Median distance from the end of the exact flow, by calls of the (exact) denoiser; method and $\\rho$.", "name": "fig-solvers"}}
 def noise_in(x_noisy, sigma):
     """The exact prediction of the noise in x + sigma noise, for the ring with unequal weights."""
     scale = (1 + sigma**2) ** -0.5

@@ -529,7 +529,7 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits. So guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits. So guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* $x_t$ shows its class, the two estimates agree, and nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
 # **Why autoguidance?** The estimate without a label does not know the class, and it is also worse. {cite:t}`karras2024` use only the latter: they guide by a *weaker network with the same label*. Both networks put probability in the same wrong places, the weaker one more. The difference points from there to the data, and exaggerates nothing about the class: images should get better without losing variety. That fails if the two err in unrelated ways, or equally.
 
@@ -597,7 +597,7 @@ fig
 # y = A\, x + \sigma_y\, \xi , \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-measurement)
 #
-# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). In such a *linear inverse problem* many $x$ explain $y$, and a prior says which are images. For one repeatable answer take their mean: it has the smallest squared error, and is a blur. A search also gives one image, without its uncertainty. Draws look real, with larger errors, and differ in what $y$ leaves open.
+# The rows of $A$ are single pixels (*in-painting*), means over blocks (*super-resolution*), or a blur (*deblurring*). In such a *linear inverse problem* many $x$ explain $y$, and a prior says which are images. For one repeatable answer take their mean: it has the smallest squared error, and is a blur. A search also gives one image, near a mode and so rather smooth, without its uncertainty. Draws look real, with larger errors, and differ in what $y$ leaves open: take several to see that.
 #
 # For Gaussians the denoiser is a formula:
 #
@@ -625,7 +625,7 @@ fig
 # $$ (eq-normal-posterior)
 # :::
 #
-# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain. Given $x_t$, $y$ has the covariance $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone. So it goes too far, most at high noise; near the data $C_t$ vanishes, and the two agree.
+# The measurement minus its prediction, $y - A \hat{x}$, corrects all pixels that vary with the measured ones. We call this *posterior-mean guidance*; for digits, $C_t$ is that of Gaussian data with their covariance. DPS is the same with $C_t = 0$ inside the inverse: it forgets that the estimate is uncertain. (The other $C_t$ comes from its gradient through the denoiser, whose derivative is $C_t \sqrt{\bar\alpha_t} / (1 - \bar\alpha_t)$.) Given $x_t$, $y$ has the covariance $A C_t A^\top + \sigma_y^2 I$; DPS divides by $\sigma_y^2$ alone. So it goes too far, most at high noise; near the data $C_t$ vanishes, and the two agree.
 #
 # **Check.** The companion's `posterior_denoiser` is compared with the exact denoiser of the posterior {eq}`eq-normal-posterior`, at four times. Two other choices are rejected: the noise of $x_t$ alone for $C_t$, as if pixels were independent, and $C_t = 0$ inside the inverse. Then 4000 samples are drawn with DDIM, and their means and covariances are compared with {eq}`eq-normal-posterior`. The prior is rejected, and the posterior of a measurement without noise.
 
@@ -718,7 +718,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown), and {cite:t}`chung2023` tune the step for each task. Posterior-mean guidance does not overshoot, but its one Gaussian covers the gaps between modes and fills the wrong one. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown). Posterior-mean guidance does not overshoot, but its one Gaussian, as wide as both right modes, fills the wrong one between them. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -775,7 +775,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for all three measurements tried: scattered pixels, a coarse grid and a blur. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior. (It proves nothing if it is.)
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
@@ -855,7 +855,7 @@ assert in_pixels > 100 * in_codes
 #
 # **What is the KL of the first stage for?** No longer for sampling: the diffusion replaces $\mathcal{N}(0, I)$. It keeps codes together and noisy, so that neighbors decode alike and small errors of the diffusion do no harm. Too much of it discards detail. {cite:t}`rombach2022` give it hardly any weight: their first stage is nearly an {term}`autoencoder`, its code a small image, *far* from $\mathcal{N}(0, I)$.
 #
-# **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ shift every $\log \mathrm{SNR}$ by $2 \log s$. Small codes are lost for most of the chain. Large ones are known for hundreds of steps, and the largest still visible at the top, where sampling starts without them. So codes are divided by their standard deviation (diffusers' `scaling_factor`).
+# **Why are latents rescaled?** With so little KL nothing sets their scale. But a schedule is made for variance 1: codes of standard deviation $s$ shift every $\log \mathrm{SNR}$ by $2 \log s$. Small codes drown in noise for most of the chain. Large ones stay nearly clean for hundreds of steps, which teach nothing, and the largest are still visible in $x_T$, where sampling starts from pure noise. So codes are divided by their standard deviation (diffusers' `scaling_factor`).
 #
 # :::{depth-start} the gap is that of the VAE plus that of the diffusion; codes of another scale waste the steps
 # :::
@@ -972,7 +972,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down with another condition: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down, for us with another label: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which are nearly the originals and the second of which show the new class; and the edits by inversion, most of which show the new class."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)
@@ -1285,7 +1285,7 @@ exercises.check_share_that_misses(share_that_misses)
 # ## Summary
 #
 # - To condition a diffusion model, condition its denoiser {eq}`eq-conditional-denoiser`. The gradient is an integral over clean images {eq}`eq-likelihood-integral`, which methods learn or approximate.
-# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution {eq}`eq-guided-variance`.
+# - Classifier-free guidance exaggerates a difference of denoisers {eq}`def-guided`. Above scale 1 it samples no tilted distribution.
 # - A linear measurement enters in closed form {eq}`eq-posterior-denoiser`, exact for Gaussian data. DPS is too sure; replacement needs many repeats.
 # - A VAE with a diffusion as prior has one bound {eq}`eq-latent-bound`.
 # - Score distillation seeks modes {eq}`eq-score-distillation`.

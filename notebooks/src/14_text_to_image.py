@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): below it, as in {ref}`water-filling <sec-sigma-dec>`, detail is not worth a nat. A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would ask neighboring codes to decode alike, and the diffusion misses by a little. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): errors below that are not worth a nat ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and the codes that are drawn, never quite right, would decode to something else. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -169,7 +169,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 #
 # A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
 #
-# **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And a sentence may say much or little.
+# **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
 # **Why places?** Order tells which house is red, but attention, by which words will be read, sees a *set*. So a learned vector for its place is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front ({numref}`fig-word-order`).
 
@@ -181,7 +181,9 @@ order = (
 plots.image_rows({fill(s, 24): draw(s) for s in order}, tile=0.75)
 
 # %% [markdown]
-# The vectors that the patches will see say the same, here those of the word "purple":
+# :::{depth-start} a vector of "purple" says whose color it is, hardly where the word stands
+# :::
+# The vectors that the patches will see, of "purple" for the house in front and for the one behind, and of the same house at two places in the sentence:
 
 # %% tags=["numbers"]
 network = model.denoiser.network  # the transformer
@@ -190,15 +192,16 @@ places = {s: s.replace(",", "").split().index("purple") for s in (*order, later)
 behind_it, in_front, again = (network.read(tokens([s]))[0, k] for s, k in places.items())
 assert places[later] == places[order[0]] != places[order[1]]
 pairs = {
-    "in front, at two places": (in_front, again),
-    "in front and behind, at one place": (again, behind_it),
+    "one house, two places in the sentence": (in_front, again),
+    "two houses, one place": (again, behind_it),
 }
-print("two vectors of purple              cosine")
+print("two vectors of purple                   cosine")
 for name, two in pairs.items():
-    print(f"{name:34} {F.cosine_similarity(*two, 0):6.2f}")
+    print(f"{name:39} {F.cosine_similarity(*two, 0):6.2f}")
 
 # %% [markdown]
-# What counts is whose color it is, not its place.
+# :::{depth-end}
+# :::
 
 # %% [markdown]
 # (sec-cross-attention)=
@@ -210,13 +213,13 @@ for name, two in pairs.items():
 # \sum_{j} a_{ij}\, v_j , \qquad a_{ij} = \frac{e^{q_i \cdot k_j / \sqrt{c}}}{\sum_l e^{q_i \cdot k_l / \sqrt{c}}} ,
 # $$ (eq-cross-attention)
 #
-# where $c$ is the number of components of a query. The sum does not know an order: for every permutation $\pi$ of the words,
+# where $c$ is the number of components of a query. The weights add up to 1 over any number of words. The sum does not know an order: for every permutation $\pi$ of the words,
 #
 # $$
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
 # $$ (eq-words-as-set)
 #
-# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. The time $t$ shifts and scales what goes in and out:
+# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last, the time $t$ shifts and scales what goes in and out:
 
 # %% tags=["shown", "nbval-check-output"]
 show(PatchBlock.forward, docstring=False)
@@ -252,7 +255,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it. In Stable Diffusion such maps, added up, segment what nouns name {cite:p}`tang2023`.
+# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it. (So in Stable Diffusion {cite:p}`tang2023`.)
 
 
 # %% tags=["serves"]
@@ -306,7 +309,7 @@ plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
 show(text_loss, docstring=False)
 
 # %% [markdown]
-# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** What stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences?** Guidance needs the denoiser without a condition ({ref}`chapter 13 <sec-classifier-free>`), and this way one network is both.
+# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** What stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences**, one in ten? In sampling, guidance {eq}`def-guided` uses the noise $\hat\varepsilon(\varnothing) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(\varnothing))$, and this way one network is both. The words' transformer learns with the denoiser; the first stage came first, and is frozen. To draw, a sentence is read once, the denoiser called at every step, the decoder once.
 
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
@@ -320,16 +323,6 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
     print(f"{name:14}  {count(module):>12}  {of[name].data.num:>7}  {of[name].epochs:>7}")
 
 # %% [markdown]
-# Each part is a chapter of the book:
-#
-# | part | what it does | chapters |
-# |---|---|---|
-# | first stage | a VAE, with a weight on the KL | {doc}`1 <01_autoencoders>`–{doc}`6 <06_vae_training>`; the weight: {ref}`5 <sec-sigma-dec>`, {ref}`6 <sec-rate-distortion>`, 7 |
-# | noise | nothing to learn | {doc}`9 <09_diffusion_elbo>` |
-# | transformer | predicts the noise; squared error | {doc}`10 <10_ddpm_training>` |
-# | sampler | from noise to maps in twenty steps | {doc}`11 <11_ddpm_sampling>` |
-# | guidance | a difference of two scores, exaggerated | {doc}`12 <12_score>`, {doc}`13 <13_diffusion_priors>` |
-#
 # **And it is still a bound.** With the sentence as condition, {eq}`eq-latent-bound` reads
 #
 # $$
@@ -339,7 +332,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 # \end{aligned}
 # $$ (eq-sentence-bound)
 #
-# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the first stage came first, and the squared error weights the times {ref}`differently <sec-thrown-away>`.
+# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the squared error weights the times {ref}`differently <sec-thrown-away>`. Where does the sentence matter? Compare the bound's terms with and without it: two thirds of what it gains arise at $t > 200$, where the image does not yet tell (box).
 #
 # **Check.** If all is Gaussian, every term is known: $z \mid y \sim \mathcal{N}(\pm 0.3, 0.05)$ for two sentences, $x \mid z \sim \mathcal{N}(z, 0.02)$, and the exact denoiser. For $q$ take the posterior given the sentence, one that does not know it, and one that is twice as wide. The mean of $\log p(x \mid y)$ minus the first line is compared with the KL divergence in closed form; no gap at all, and the diffusion of the other sentence, are rejected.
 
@@ -440,7 +433,7 @@ wish = "a small red house at dusk, two trees, the sun high on the left"
 plots.image_rows({f"scale {k:g}": draw(wish, scale=k) for k in (0.0, 1.0, 2.0, 20.0)}, tile=0.75)
 
 # %% [markdown]
-# In percent, the attributes that are as asked for, with standard errors over seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features.
+# In percent, the attributes that are as asked for, with standard errors over seeds; then the Fréchet distance {eq}`def-frechet` from renderings, in the reader's features. (The distance does not see whether an image fits its sentence, the reader not whether all images are alike.)
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 found, _ = load_record("text-scenes-sentences")
@@ -470,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings; they are draws from {ref}`no known distribution <sec-above-scale-one>`. We use 2.
+# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings; they are draws from {ref}`no known distribution <sec-above-scale-one>`. Early, guidance pushes all images of a sentence alike; guiding in the middle alone obeys as well and stays near (box). We use 2 throughout.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -512,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. **Why?** Training showed none of the six. But in the five, the changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). A model that composes some things need not compose all.
+# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. **Why?** Training showed none of the six. But in the five, the changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because attributes vary independently in training: what all blue houses share is the color.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -594,8 +587,8 @@ for name, condition in left_out.items():
     print(f"{name:16}  {shown[0]:>12}  {shown[1]:>11}  {shown[2]:>11}")
 
 # %% [markdown]
-# - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. Without small words ("a", "the", "with") but in order, color is safe.
+# - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): about as many attributes are right as in renderings of *other* sentences.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs.
 #
 # **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
@@ -630,7 +623,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. Copies are nearer to a training scene than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`: it is their mean, each weighted by how well it explains $x_t$, and a sentence leaves only those that it describes. To be near a training scene proves nothing: new renderings are. Copies are nearer to one (in pixels) than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
@@ -650,7 +643,7 @@ _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
 # %% [markdown]
-# Both ends:
+# 
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, most colors and numbers of things agree; sizes, places and shadows often do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
@@ -659,15 +652,9 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000 nothing of the kind is found ({numref}`fig-nearest`), although training is long enough to copy 100. And the images obey better than copies could: of a held-out combination the best of 60,000 scenes has
-
-# %% tags=["numbers", "nbval-check-output"]
-best = copies.value("60000 scenes", "best scene, held out")
-print(f"{best.mean:.1f} ± {best.se:.1f} % of the attributes")
-print(f"the network's images, at guidance scale 2: {obeyed(found['held out'][second]).strip()} %")
-
-# %% [markdown]
-# Large models return some of their training images {cite:p}`carlini2023`. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
+# With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000, in as many steps, nothing of the kind is found ({numref}`fig-nearest`), and this chapter's network obeys held-out combinations better than the best copy could (box).
+#
+# Large models return some of their training images, above all those that occur often {cite:p}`carlini2023`, so duplicates are removed. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
 #
 # :::{depth-start} with 100 scenes the network copies, with 1,000 a little, with 60,000 not measurably
 # :::
@@ -713,10 +700,10 @@ for sentence, shows, condition, measure in kinds:
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works: the unwanted in the place of the empty sentence.
-# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. Large models miscount, too {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four", so the companion names it and draws nothing.
-# - **Silence.** "Two trees" should leave the rest open, but hardly a house is red. Not because {ref}`short sentences are rare <ex-short-sentences>`: "A house, two trees" tells no more, and works (box). But in training each sentence had a house.
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A number belongs to the image as a whole, and captions from the web seldom tell it. Large models miscount, too {cite:p}`ghosh2023`.
+# - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
+# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" is as short, and works (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
@@ -766,6 +753,13 @@ print(f"scenes of two trees: {red.sum().item()} of {len(red)} are red")
 # (sec-big-systems)=
 # ## What the large systems do in addition
 #
+# - **Language models read.** Ours learned its words from captions alone. CLIP was trained to tell which caption belongs to which image, T5 to fill gaps in text; both have read far more. Enlarging T5 helped Imagen more than enlarging the U-Net.
+# - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do.
+# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly, Stable Diffusion 3 half on captions that another model wrote: those of the web leave out numbers, colors and places, so such words predict little.
+# - **Two stages.** DALL-E 2 draws CLIP's embedding of an image from the sentence, and the image from that: more varied, but it mixes up whose color is whose.
+# - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
+#
+# :::{dropdown} Five systems, part by part
 # | system | first stage | what reads the sentence | what denoises |
 # |---|---|---|---|
 # | Stable Diffusion 1 {cite:p}`rombach2022,compvis2022` | VAE with little KL, an eighth of the side | the text half of CLIP {cite:p}`radford2021`, frozen | U-Net with cross-attention, 860 million |
@@ -774,12 +768,8 @@ print(f"scenes of two trees: {red.sum().item()} of {len(red)} are red")
 # | Stable Diffusion 3 {cite:p}`esser2024` | VAE with 16 maps | two CLIPs and T5 | transformer, up to 8 billion; words and patches in one attention; rectified flow |
 # | FLUX.1-dev {cite:p}`flux2024` | VAE | CLIP and T5 | the same kind, 12 billion; guidance distilled |
 #
-# - **Language models read.** Ours learned its words from captions alone, T5 and CLIP have read far more; enlarging T5 helped Imagen more than enlarging the U-Net.
-# - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do. Its flow is that of {ref}`chapter 12 <sec-flow-matching>`.
-# - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly, Stable Diffusion 3 half on captions that another model wrote.
-# - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
-#
 # The same chain draws sound {cite:p}`kong2021`, video {cite:p}`ho2022video` and molecules {cite:p}`hoogeboom2022`.
+# :::
 #
 # *Sources: B03.*
 
@@ -949,7 +939,7 @@ exercises.check_both(both)
 # ## Summary
 #
 # - A sentence becomes a vector for each word; words look at each other, since attention sees a set {eq}`eq-words-as-set`. Each patch reads what it needs {eq}`eq-cross-attention`.
-# - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`. The loss is that of chapter 10.
+# - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`.
 # - Guidance helps most where training had no example; large scales leave the data.
 # - Combinations that were never seen are drawn where the changes by single words add up; the one where three decide together mostly fails.
 # - Negation, counting and silence fail: a network learns what predicts images.
@@ -972,7 +962,7 @@ exercises.check_both(both)
 # | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
 # | 14 | the same | the same, given a sentence | the same, given a sentence |
 #
-# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer. Now change a sign in the companion, and see which check fails.
+# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer.
 #
 # :::{dropdown} If you come from the lectures
 # Text-to-image is often shown as a matter of size. Of its parts none needs size: the network of this chapter has two million parameters. What size brings is the world, and the language, that eight attributes and 66 words leave out.
