@@ -643,7 +643,7 @@ _ = plots.curves(lines, bands=bands, log_x=True, axes=axes, **labels)
 fig
 
 # %% [markdown]
-# 
+# Both ends:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. With 100 training scenes, drawn and nearest agree in every detail but sharpness. With 60,000, most colors and numbers of things agree; sizes, places and shadows often do not."}, "figure": {"caption": "Drawn for the sentences of six training scenes, and below each its nearest training scene.", "name": "fig-nearest"}}
 tiles = read_image(str(RECORDS / "memorization.png")).cpu().unflatten(1, (8, 32))
