@@ -254,9 +254,9 @@ plots.curves(
 print(f"from the prior {(r**100 - 1) / 0.1**2:.1e}, from q {(r_q**100 - 1) / 0.1**2:.1e}")
 
 # %% [markdown]
-# A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to average logarithms. (Worse is a $q$ that is too narrow: latents that it almost never draws have huge weights, so that an estimate looks stable, and is nearly always too low.)
+# A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to average logarithms. (Worse is a $q$ that is too narrow: latents that it almost never draws have huge weights, so that an estimate looks stable, and is too low.)
 #
-# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`: pixel after pixel is drawn, or the network must be invertible.
+# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`: pixel after pixel is drawn, or the network must be invertible. A bound keeps a short code and any decoder.
 #
 # :::{depth-start} without a latent, or with an invertible decoder, the likelihood is a formula
 # :::
@@ -418,7 +418,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
 # $$ (eq-elbo-terms)
 #
-# Training uses this form: both terms can be estimated. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$. The second keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$, and the number would be no bound on anything. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing.
+# Training uses this form, as the KL of two Gaussians is a formula. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$; it trains both networks. The second, without the decoder, keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$: an ordinary autoencoder, whose decoder does not know the prior's latents. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing.
 #
 # **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
 
@@ -584,7 +584,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 #
 # and the entropy $H(q)$ does not depend on $\theta$. (It keeps $q$ from shrinking to a point, where it would fall without limit.) So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
 #
-# If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close. (There the gap has its minimum, zero, so the bound touches the likelihood with the same slope, as in {numref}`fig-touching`.)
+# If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close. (There the gap has its minimum, zero, so the slopes agree, as in {numref}`fig-touching`.)
 #
 # :::{prf:theorem} EM never goes down
 # :label: thm-em
@@ -938,7 +938,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # :::{depth-end}
 # :::
 #
-# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. By Jensen's inequality that loses about half of the weight's relative variance. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
+# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. That loses about half of the weight's relative variance. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
@@ -1025,7 +1025,7 @@ plots.curves(
 # \mathrm{ELBO}_\theta(x) - \log p_{\text{data}}(x) = \frac{x^2}{4} - \frac{\log 2}{2} ,
 # $$ (eq-proxy)
 #
-# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. Only on average over the data can it not be: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
+# which is positive for all $|x| > \sqrt{2 \log 2} \approx 1.18$. Only on average over the data it cannot be positive: the bound is at most $\log p_\theta(x)$, and by Gibbs' inequality $\mathbb{E} \log p_\theta(x) \le \mathbb{E} \log p_{\text{data}}(x)$.
 #
 # **Its KL term should not vanish.** Averaged over the data it has two parts {cite:p}`hoffman2016`,
 #
@@ -1143,7 +1143,7 @@ print(f"minus the bound         {bound_bits.mean():6.1f}")
 print(f"the file, with its random bits: {num_bytes:,} bytes")
 
 # %% [markdown]
-# So the bound is a file size: of the bits above those of an ideal code, the ones that the encoder causes are the gap, 1.44 bits for a nat.
+# So the bound is a file size: above a code that knew the model's $p(x)$ it takes the gap, 1.44 bits for a nat.
 #
 # *Sources: F02.*
 
@@ -1370,4 +1370,4 @@ exercises.check_e_step(responsibilities)
 # - Training by the bound prefers decoders whose posteriors are easy for $q$ {eq}`eq-two-kls`. More samples inside the logarithm close the gap, like $1/K$ at best {eq}`eq-k-sample-gap`.
 # - Minus the bound is the length of a file {eq}`eq-bits-back`.
 #
-# To go on: {cite:t}`blei2017`, {cite:t}`kingma2014`, and {cite:t}`rezende2014`.
+# To go on: {cite:t}`blei2017`, {cite:t}`rezende2014`.

@@ -816,7 +816,7 @@ assert max(prior_kl["sample, closed KL"]) < 1e-6
 # %% tags=["figure"] mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. With rsample it falls to about a thousandth of a nat. Score function falls alike, with larger swings. Sample with closed KL stays flat between two and three nats. Sample alone drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients: gap to the posterior, geometric mean and range of three runs.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
-_, (axes,) = plots.figure(height=2.9)
+_, (axes,) = plots.figure(height=2.6)
 plots.curves(
     axes=axes,
     lines={name: (steps, gaps.log().mean(0).exp()) for name, gaps in histories.items()},
@@ -885,7 +885,7 @@ for stage in ("fresh", "600 steps", "2400 steps"):
     parts["closed KL, leave-one-out" + " " * len(parts)] = record.value(
         stage, "leave-one-out, closed"
     ).values
-fig, (axes,) = plots.figure(height=3.0)
+fig, (axes,) = plots.figure(height=2.7)
 for i, ratios in enumerate(parts.values()):
     look = {"markersize": 6, "markerfacecolor": "none"}
     _ = axes.plot(ratios, [i] * len(ratios), "osD"[i % 3], color=f"C{i % 3}", **look)
@@ -1340,7 +1340,7 @@ for method in ("no baseline", "REBAR, 0.8", "leave-one-out", "relaxed, 0.4", "st
     errors = (var * 6 / evaluations[:, None] + bias) / signal
     lines[method] = evaluations, errors.mean(1).sqrt()
 labels = {"x_label": "evaluations of f", "y_label": "relative error"}
-_, (axes,) = plots.figure(height=2.9)
+_, (axes,) = plots.figure(height=2.6)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]

@@ -350,7 +350,7 @@ fig
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, so that a decoder can reproduce them exactly: at the optimum its learned variance goes to zero, and the encoder's with it. Data that no decoder of so few latents reproduces leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
+# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, so that a decoder can reproduce them exactly: at the optimum its learned variance goes to zero, and the encoder's with it. Data that a decoder of few latents cannot reproduce leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
 
 # %% tags=["nbval-check-output", "check"]
 here = torch.tensor(1.0), torch.tensor(sigma)
@@ -476,7 +476,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 #
 # At $s = \sigma$ the slope is zero: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`, and here it is not a failure of optimization but one of the best solutions ({numref}`fig-family`). Why does the bound not mind? What the latent would explain, the decoder's noise explains as well, at the same price: it is a tie. And where the encoder cannot match the posterior exactly, the tie tips towards collapse, because a latent that is used then costs the gap, while one that is ignored has none: its posterior is the prior. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. Who wants an informative latent has to enforce it, for instance by choosing the decoder's noise; {cite:t}`alemi2018` choose the rate.
 #
-# For the same reason an encoder's KL from the prior does not say whether it is good. All encoders of this family are exact, and their KL takes every value from zero up. An encoder is good if it is close to the *posterior*. Averaged over the data, these posteriors do give the prior: in each latent the posterior's variance $s^2 / \sigma^2$ and that of its means, $1 - s^2 / \sigma^2$, add up to 1. So codes must be *sampled* from it; the most probable ones alone vary less than the prior ({ref}`example <sec-toy-mixture>`).
+# For the same reason an encoder's KL from the prior does not say whether it is good. All encoders of this family are exact, and their KL takes every value from zero up. An encoder is good if it is close to the *posterior*. Averaged over the data, these posteriors do give the prior: in each latent the posterior's variance $s^2 / \sigma^2$ and that of its means, $1 - s^2 / \sigma^2$, add up to 1. So the rate, information about $x$ plus the KL of this average from the prior {eq}`eq-surgery`, is all information. And codes must be *sampled* from the posterior: its means alone vary less than the prior, and the most probable values of a discrete latent have the wrong frequencies ({ref}`example <sec-toy-mixture>`).
 
 
 # %% tags=["nbval-check-output", "check"]
@@ -530,7 +530,7 @@ plots.curves(
 # $w$ is found above. If $\lambda > s^2$, the encoder has mean $w x / \lambda$ and variance $s^2 / \lambda$, so $\delta = \lambda (1 - w^2 / \lambda)^2 + w^2 s^2 / \lambda = s^4 / \lambda + (\lambda - s^2) s^2 / \lambda = s^2$, and the rate is {eq}`eq-family-rate`. Else $w = 0$. $\square$
 # :::
 #
-# Why does the error stop at $s^2$ and not fall further? To lower an error $\delta$ a little costs rate, $1 / 2 \delta$ nats per unit of it, and saves reconstruction, $1 / 2 s^2$ nats. The two are equal at $\delta = s^2$; below it, precision costs more than it saves. (The posterior variance of a used latent is $s^2 / \lambda_j$, by {eq}`eq-affine-posterior`: the less noise the decoder has, the more precise is the code, and the higher its rate.) These are the values of *reverse water-filling*, Shannon's answer to the question how few nats describe Gaussian data up to a given error {cite:p}`cover2006`. So for such data no code of the same error says less.
+# Why does the error stop at $s^2$ and not fall further? To lower an error $\delta$ a little costs rate, $1 / 2 \delta$ nats per unit of error, and raises the reconstruction term by $1 / 2 s^2$ nats. The two are equal at $\delta = s^2$; below it, precision costs more than it saves. (The posterior variance of a used latent is $s^2 / \lambda_j$, by {eq}`eq-affine-posterior`: the less noise the decoder has, the more precise is the code, and the higher its rate.) These are the values of *reverse water-filling*, Shannon's answer to the question how few nats describe Gaussian data up to a given error {cite:p}`cover2006`. So for such data no code of the same error says less.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Left, five falling gray bars, flooded in blue up to a dashed level of 0.7; the last two are blue to the top. Right, the rates: three falling orange bars, and none for the last two."}, "figure": {"caption": "Five coordinates, and a decoder's noise of variance 0.7. Blue is the error that remains. Where the level covers the variance, the rate is zero: the latent is dead.", "name": "fig-water"}}
 spectrum = torch.tensor([4.0, 2.0, 1.0, 0.4, 0.1])
@@ -627,7 +627,7 @@ wrong = {"no constant": nll_of(D / 2), "variance 1": nll_of(1.0) - D / 2 * math.
 verify("eq-mean-of-squares", square / D, right, rejects=wrong)
 
 # %% [markdown]
-# The noise can also be learned with the other parameters. Then its best value is the root mean square residual, since $- D \log s - r / 2 s^2$ with the mean square $r$ is largest at $s^2 = r / D$:
+# The noise can also be learned with the other parameters. Then its best value is the root mean square residual, since $- D \log s - e / 2 s^2$, with $e = \mathbb{E}\, \lVert x - \hat{x} \rVert^2$, is largest at $s^2 = e / D$:
 #
 # $$
 # s^2 = \frac{1}{D}\, \mathbb{E}\, \lVert x - \hat{x} \rVert^2 ,
@@ -661,7 +661,7 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # p(z) = \mathcal{N}(0, I), \qquad p_\theta(x \mid z) = \mathcal{N}(W z + \mu,\; s^2 I) .
 # $$ (def-ppca)
 #
-# As a latent variable model this is {term}`probabilistic PCA` {cite:p}`tipping1999`. As a {term}`VAE` it also has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$. Since $x$ is a sum of independent Gaussians, $W z + \mu$ and the noise, $p_\theta(x) = \mathcal{N}(\mu,\, W W^\top + s^2 I)$; a network in place of $W z + \mu$ would leave an integral without a closed form. (The decoder's mean alone is not a sample of the model: it lies in a $d$-dimensional plane, and lacks the variance $s^2$ in every direction.) Do bound and likelihood have the same maximum? The likelihood's is known:
+# As a latent variable model this is {term}`probabilistic PCA` {cite:p}`tipping1999`. As a {term}`VAE` it also has an encoder $q_\phi(z \mid x) = \mathcal{N}(V x + e,\, \operatorname{diag} \tau^2)$. Since $x$ is a sum of independent Gaussians, $W z + \mu$ and the noise, $p_\theta(x) = \mathcal{N}(\mu,\, W W^\top + s^2 I)$; a network in place of $W z + \mu$ would leave an integral without a closed form. (The decoder's mean alone is not a sample of the model: it lies in a $d$-dimensional plane, and the covariance of many such means shows that $s^2$ is lacking in every direction.) Do bound and likelihood have the same maximum? The likelihood's is known:
 #
 # :::{prf:theorem} Maximum likelihood
 # :label: thm-ppca
@@ -678,7 +678,7 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # $$ (eq-ppca-likelihood)
 # :::
 #
-# Read it with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps; as $s \to 0$, the reconstruction becomes PCA's projection onto them. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
+# Read it with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps; as $s \to 0$, the reconstruction becomes PCA's projection onto them. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise up to the data's would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
 
 # %% [markdown]
 # :::{dropdown} Proof
@@ -884,9 +884,9 @@ print(
 # %% [markdown]
 # On the easy data the trained bound comes within a thousandth of a nat of the best likelihood, and never exceeds it; a larger value would prove an error in the code. On the hard data every run is still more than a third of a nat short. Is it the stretched spectrum? Hardly. Divided by one number the shape is the same, and two of the three runs find the maximum almost as well as on the easy data; in the other, two axes are still mixed. It is mostly the *unit* of the data.
 #
-# With sixteen other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). As they are, the training stays 0.80 ± 0.06 nats short, 0.33 ± 0.03 at four times the learning rate, 0.22 ± 0.03 with four times the steps; divided by one number, 0.017 ± 0.012 at the same rate and steps, and 0.008 ± 0.004 if each input is divided by its own standard deviation. What the shape does is left: in 19 ± 10 % of the trainings on divided data axes are still mixed, and in none of them with four times the steps, which end 0.0002 nats short.
+# With sixteen other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). With the data as they are, the training stays 0.80 ± 0.06 nats short in the bound, 0.33 ± 0.03 at four times the learning rate, 0.22 ± 0.03 with four times the steps; divided by one number, 0.017 ± 0.012 at the same rate and steps, and 0.008 ± 0.004 if each input is divided by its own standard deviation. What the shape does is left: in 19 ± 10 % of the trainings on divided data, axes are still mixed, and in none of them with four times the steps, which end 0.0002 nats short.
 #
-# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.50 ± 0.02 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.35 ± 0.04 if the learning rates alone are; with both it is 0.017 ± 0.012, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by one standard deviation.
+# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.50 ± 0.02 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.35 ± 0.04 if the learning rates alone are; with both it is 0.017 ± 0.012, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by the standard deviation, one for all inputs or one for each.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
 fig, panels = plots.figure(rows=3, height=2.2)
@@ -952,7 +952,7 @@ print("rescaled, a hundred times less:", bool(conditions["rescaled"] < condition
 # :::{depth-end}
 # :::
 #
-# In all these models the posterior was Gaussian, so at the maximum the encoder matched it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, the water level and the axes do not. It can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
+# In all these models the posterior was Gaussian, so at the maximum the encoder matched it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, the water level and the axes do not. The gap can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
 
 # %% [markdown]
 # (sec-toys-exercises)=
@@ -1175,4 +1175,4 @@ exercises.check_hidden(hidden_variance)
 # {cite:t}`chan2024` maximizes the two terms of the bound one after the other (E5), adds the KL instead of subtracting it (E6), omits a factor $d$ and takes a supremum for a maximum (E8), and exchanges $x$ and $z$ in the decoder (E20); see the {doc}`errata page </book/errata>`.
 # :::
 #
-# **To read next.** {cite:t}`tipping1999`; {cite:t}`lucas2019`, who trace collapse to local maxima of the likelihood itself; {cite:t}`alemi2018` and {cite:t}`dai2019` on the same effects in deep models; {cite:t}`cover2006` for water-filling.
+# To go on: {cite:t}`tipping1999`; {cite:t}`lucas2019`, who trace collapse to local maxima of the likelihood itself; {cite:t}`alemi2018` and {cite:t}`dai2019` on the same effects in deep models; {cite:t}`cover2006` for water-filling.

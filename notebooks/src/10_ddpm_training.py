@@ -172,7 +172,7 @@ def excess_of(network):
 least = (noise - best).square().sum(1).mean().item()
 rows = [(number, *map(excess_of, pair)) for number, *pair in saved]
 steps, excess_of_last, excess_of_average = map(torch.tensor, zip(*rows, strict=True))
-print(f"floor {least:.3f}, loss after training {least + excess_of_last[-1]:.3f}")
+print(f"floor {least:.3f}, loss after 600 steps {least + excess_of_last[-1]:.3f}")
 assert excess_of_last[-1] < 0.25 * least
 
 # %% [markdown]
@@ -454,7 +454,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss; {cite:t}`nichol2021` let the network mix $\log \beta_t$ and $\log \tilde\beta_t$ for each pixel.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss; {cite:t}`nichol2021` let the network mix $\log \beta_t$ and $\log \tilde\beta_t$, between which the best lies.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -483,7 +483,7 @@ wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
 wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean (linear schedule). In brackets, the weight of $t = 2$ to 10.", "name": "fig-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean (linear schedule).", "name": "fig-weights"}}
 every, decoder_var = torch.arange(1, 1001), schedule.posterior_var[2]
 weights = {
     "bound": bound_weights(schedule, schedule.posterior_var, decoder_var).noise[2:],
@@ -546,7 +546,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; to divide the loss by that leaves the objective, and changes the variance only. So times *in proportion to the weights*, which then leave the loss ({ref}`ex-better-times`), remove a part of the noise (box).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; dividing by that keeps the objective, and changes the variance only. So times *in proportion to the weights*, which then cancel ({ref}`ex-better-times`), remove a part of the noise (box).
 #
 # :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
 # :::
@@ -711,7 +711,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution neighboring pixels say nearly the same, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
+# On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution neighboring pixels say nearly the same, and their mean shows through the noise, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them; the gradient steps go on from the weights themselves. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -798,7 +798,9 @@ samples = record["samples"].float() / 255
 plots.image_grid(samples[:40])
 
 # %% [markdown]
-# Which digits of {numref}`fig-which-are-real` were real? R marks them:
+# :::{depth-start} which digits of the first figure are real
+# :::
+# R marks them:
 
 # %% tags=["numbers", "nbval-check-output", "mnist"]
 letters = ["R" if place < 10 else "-" for place in order.tolist()]
@@ -806,6 +808,9 @@ print(" ".join(letters[:10]))
 print(" ".join(letters[10:]))
 
 # %% [markdown]
+# :::{depth-end}
+# :::
+#
 # **How good are the samples?** Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
 #
 # 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print the mean of both, and state a difference only where both see it.
@@ -1224,13 +1229,15 @@ Slider(
 # (sec-ddpm-wrong)=
 # ## What goes wrong: from symptom to cause
 #
-# Algorithm 1 runs without an error message even if its input is wrong.
+# Algorithm 1 runs even if its input is wrong.
 #
 # | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
-# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: their scale sets the SNR of every step (on $0, \dots, 255$ hardly any noise is seen) | compare at the same scaling and schedule only |
-# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, which reads the noise level off the image; hardly visible: it is off by one | errors at $t = 1$ to $5$; other times at the same noise must be worse |
+# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: their scale sets the SNR of every step | compare at the same scaling and schedule only |
+# | samples stay noise | pixels on $0, \dots, 255$: $x_T$ was never pure noise | look at $x_T$ |
+# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, which guesses it from the image | other times, at the same noise, must be worse |
+# | hardly any | in training the time is off by one | errors at $t = 1$ to $5$ |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 

@@ -69,7 +69,7 @@ def draw(sentence, num=6, scale=2.0):
     return decoded_landscapes(z).clamp(0, 1)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; almost the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of several colors, each with firs."}, "figure": {"caption": "Images drawn for a sentence. Two of the sentences ask for what no training image shows: a blue house at dusk, and a red house behind a green one.", "name": "fig-sentences"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five rows of six small landscapes. Small red houses under an orange sky; almost the same with blue houses; large yellow houses under a blue sky, among firs; green houses with a red one behind; and houses of several colors, each with firs."}, "figure": {"caption": "Two of the sentences ask for what no training image shows: a blue house at dusk, and a red house behind a green one.", "name": "fig-sentences"}}
 sentences = (
     "a small red house at dusk, the sun on the left",
     "a small blue house at dusk, the sun on the left",
@@ -90,7 +90,7 @@ plots.image_rows({fill(s, 16): draw(s) for s in sentences}, tile=0.75)
 # (sec-landscapes)=
 # ## Scenes of which everything is known
 #
-# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. The rest is random. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
+# To tell whether a model obeys, one has to know what an image shows. So a program renders our images: houses in three dimensions, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. A small grammar says what is seen, in varying words, and may leave things out ({numref}`fig-scenes-and-sentences`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
 _ = torch.manual_seed(3)
@@ -139,7 +139,7 @@ plots.image_rows({name: x[:6] for name, x in rows.items()}, tile=0.75)
 
 
 # %% [markdown]
-# Little is lost, much work saved:
+# Little is lost:
 
 
 # %% tags=["numbers"]
@@ -167,7 +167,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# A network computes with vectors. So each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
+# Each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
@@ -255,7 +255,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it. (So in Stable Diffusion {cite:p}`tang2023`.)
+# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it; so in Stable Diffusion {cite:p}`tang2023`.
 
 
 # %% tags=["serves"]
@@ -303,13 +303,13 @@ plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
 # (sec-text-training)=
 # ## Training: the loss of chapter 10
 #
-# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So the loss stays; the sentence is one more input:
+# The target is the same as ever, the noise (here in the form of {ref}`v <sec-why-v>`), and the best predictor under a squared error is the mean, now of the noise *given the sentence* as well. So the loss stays; the sentence is one more input, used because where $x_t$ does not show what it tells, it lowers the error:
 
 # %% tags=["shown", "nbval-check-output"]
 show(text_loss, docstring=False)
 
 # %% [markdown]
-# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** What stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences**, one in ten? In sampling, guidance {eq}`def-guided` uses the noise $\hat\varepsilon(\varnothing) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(\varnothing))$, and this way one network is both. The words' transformer learns with the denoiser; the first stage came first, and is frozen. To draw, a sentence is read once, the denoiser called at every step, the decoder once.
+# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** What stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences**, one in ten? In sampling, guidance {eq}`def-guided` uses the noise $\hat\varepsilon(\varnothing) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(\varnothing))$: one network gives both. The words' transformer learns with the denoiser; the first stage came first, and is frozen. To draw, a sentence is read once, the denoiser called at every step, the decoder once.
 
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
@@ -332,7 +332,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 # \end{aligned}
 # $$ (eq-sentence-bound)
 #
-# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the squared error weights the times {ref}`differently <sec-thrown-away>`. Where does the sentence matter? Compare the bound's terms with and without it: two thirds of what it gains arise at $t > 200$, where the image does not yet tell (box).
+# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, that of chapter 9. But what is trained is not this sum: the squared error weights the times {ref}`differently <sec-thrown-away>`.
 #
 # **Check.** If all is Gaussian, every term is known: $z \mid y \sim \mathcal{N}(\pm 0.3, 0.05)$ for two sentences, $x \mid z \sim \mathcal{N}(z, 0.02)$, and the exact denoiser. For $q$ take the posterior given the sentence, one that does not know it, and one that is twice as wide. The mean of $\log p(x \mid y)$ minus the first line is compared with the KL divergence in closed form; no gap at all, and the diffusion of the other sentence, are rejected.
 
@@ -463,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings; they are draws from {ref}`no known distribution <sec-above-scale-one>`. Early, guidance pushes all images of a sentence alike; guiding in the middle alone obeys as well and stays near (box). We use 2 throughout.
+# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all images of a sentence alike; late, the image shows what was said; guiding in the middle alone obeys as well and stays near (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -623,7 +623,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`: it is their mean, each weighted by how well it explains $x_t$, and a sentence leaves only those that it describes. To be near a training scene proves nothing: new renderings are. Copies are nearer to one (in pixels) than to any of *as many other scenes*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
+# A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. It is the mean of the images, each weighted by how well it explains $x_t$; a sentence leaves only those that it describes. A trained network need not become that: with many images a rule for all is likely easier to learn. To be near a training scene proves nothing: new renderings are. Copies are nearer (in pixels) to a training scene than to any of *as many scenes outside training*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
@@ -756,7 +756,7 @@ print(f"scenes of two trees: {red.sum().item()} of {len(red)} are red")
 # - **Language models read.** Ours learned its words from captions alone. CLIP was trained to tell which caption belongs to which image, T5 to fill gaps in text; both have read far more. Enlarging T5 helped Imagen more than enlarging the U-Net.
 # - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do.
 # - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly, Stable Diffusion 3 half on captions that another model wrote: those of the web leave out numbers, colors and places, so such words predict little.
-# - **Two stages.** DALL-E 2 draws CLIP's embedding of an image from the sentence, and the image from that: more varied, but it mixes up whose color is whose.
+# - **Two stages.** DALL-E 2 draws CLIP's embedding of an image from the sentence, and the image from that: more varied, but it mixes up whose color is whose, which an embedding need not tell to match its caption.
 # - **Distillation** makes the steps few {cite:p}`salimans2022` and guidance one call {cite:p}`meng2023`.
 #
 # :::{dropdown} Five systems, part by part
