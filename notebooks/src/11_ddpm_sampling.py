@@ -647,7 +647,7 @@ assert ring_starts[far_out["DDIM"]].norm(dim=1).min() > 3
 # (sec-digits-in-few-steps)=
 # ## Digits in few steps
 #
-# Does the formula foretell what happens to digits? Here are eight by each sampler.
+# Does the formula foretell what happens to digits? Eight by each sampler:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: other digits, two of them broken. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
 kinds = {
