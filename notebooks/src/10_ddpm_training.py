@@ -1170,7 +1170,7 @@ assert saved.mean() - 3 * saved.std() / 100 > 0.03
 # $$ (def-rate-by-time)
 
 
-# %% tags=["serves"]
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate, with the optimal variances.", "name": "fig-rate-by-time"}}
 def step_costs(reverse_var):
     """KL divergence of each step in nats, by time; 0 at t < 2."""
     w = 784 * bound_weights(model.schedule, reverse_var, decoder_var).noise
@@ -1188,8 +1188,6 @@ for name in ("beta", "beta-tilde", "optimal"):
     of_rate = costs[: same_noise + 1].sum() / costs.sum()
     assert of_rate > 0.8 or test.name != "mnist"
 distortion = 127.5 * (error[1:] / model.schedule.snr[1:]).sqrt()
-
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. Left, the distortion falls over the steps done, slowly at first and then steadily to nearly zero. In the middle, the rate stays near zero over most steps and shoots up at the end. Right, the distortion over the rate: a very steep fall at small rates, then a long flat tail."}, "figure": {"caption": "The distortion of what the receiver gets, and the rate, with the optimal variances.", "name": "fig-rate-by-time"}}
 fig, (left, middle, right) = plots.figure(3, height=2.6)
 done, rate = 1000 - every, rates["optimal"]
 steps_done, in_levels = "steps done", "distortion (gray levels)"
