@@ -269,7 +269,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. (That average is best at each $z$ alone; a continuous decoder cannot follow every jump of it, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
+# So the blur is what images with overlapping Gaussians do not have in common. (A continuous decoder cannot follow every jump of that average, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -839,7 +839,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. What kept azimuth and light apart is thus not the final bound; perhaps it is the schedule.
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. What kept azimuth and light apart is thus not the final bound.
 #
 # :::{depth-start} a random rotation costs the annealed network more nats than the plain one
 # :::

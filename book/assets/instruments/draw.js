@@ -100,7 +100,7 @@ export async function mount(root, { load }) {
     if (!now.exact) return "";
     const gap = terms.bound + now.exact.logEvidence, who = now.q === now.encoder ? "the encoder’s q" : now.q === now.exact ? "the best q" : "this q";
     const place = now.q === now.encoder && terms.bound > high ? " The drawing costs more than 95 of 100 test digits." : "";
-    return `The bound of ${who} is ${gap.toFixed(1)} nats below log p(x).${place}`;
+    return `With ${who} the bound is ${gap.toFixed(1)} nats below log p(x).${place}`;
   }
 
   /** A drawing came: encode it at once; the integral over the plane waits until the pen is lifted. */
