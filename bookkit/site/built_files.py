@@ -57,7 +57,9 @@ PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
 )
 INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
-FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)")')
+FRAME = re.compile(
+    r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")'
+)
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
@@ -170,9 +172,10 @@ def size_of(svg: str) -> str:
 
 
 def charted(folder: Path, found: re.Match[str]) -> str:
-    """The start of a slider's tag, which says what its frames are."""
+    """The start of a slider's tag: what its frames are, and the room that they will take."""
     with Image.open(folder / found[1]) as image:
-        return f'<img loading="lazy" {kinds_of(image)}'
+        height = round(int(found[2]) * image.height / image.width)
+        return f'<img loading="lazy" {kinds_of(image)}height="{height}" '
 
 
 def kinds_of(image: Image.Image) -> str:

@@ -1080,7 +1080,7 @@ print("the variances are equal between 1.12 and 1.13:", equal)
 # \end{aligned}
 # $$ (eq-estimator-gradients)
 #
-# As a loss, $k_1$ gives noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, which is biased as an estimate of the value, has the right gradient {cite:p}`tang2025`. All three:
+# As a loss, $k_1$ gives noise and $k_3$ the gradient of the KL divergence *in the other order*. Only $k_2$, biased as an estimate of the value, has the right gradient {cite:p}`tang2025`:
 #
 # **Check.** For a Gaussian $q_\theta$ and the two modes of the opening figure the means are integrals, and the gradients on the right come from autograd. That each loss has the gradient of $D(q_\theta \Vert p)$ is rejected.
 

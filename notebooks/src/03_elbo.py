@@ -23,7 +23,7 @@ from torch.func import jacrev, vmap
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from companion import data
-from companion.bits_back import Message, decode, decompress, encode
+from companion.bits_back import Message, decompress, encode
 from companion.distributions import diagonal_normal
 from companion.elbo import LatentChain, elbo_loss, elbo_terms
 from companion.experiments import ring_bound as oracle
@@ -397,7 +397,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) \le \log p(x) .
 # $$ (eq-elbo-bound)
 #
-# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is the one nearest to the posterior, although no posterior was ever computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ prefers one mode to all of them.
+# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is nearest to the posterior, which nobody computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ prefers one mode to all of them.
 #
 # :::{depth-start} Jensen's inequality gives the bound in one line, but not the gap
 # :::
@@ -411,44 +411,6 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 #
 # :::{depth-end}
 # :::
-#
-# **Reconstruction and KL.** Sort the terms of {eq}`def-elbo` in another way, $p(z)$ to $q$:
-#
-# $$
-# \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
-# $$ (eq-elbo-terms)
-#
-# Training uses this form, as the KL of two Gaussians is a formula. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$; it trains both networks. The second, without the decoder, keeps $q$ close to the prior. Alone, the first would shrink $q$ to the one best latent of each $x$: an ordinary autoencoder, whose decoder does not know the prior's latents. Alone, the second would make $q$ the prior for every $x$: the KL divergence is zero, the latent says nothing.
-#
-# **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
-
-
-# %% tags=["check", "nbval-check-output"]
-def expected_log_likelihood(q, x, b=b):
-    """E_q log N(x; a z + b, s^2), for a Gaussian q."""
-    square = (x - a * q.mean - b) ** 2 + a**2 * q.variance
-    return -0.5 * math.log(2 * math.pi * s**2) - square / (2 * s**2)
-
-
-reconstruction, to_prior = expected_log_likelihood(q, x), kl_divergence(q, prior)
-to_posterior = kl_divergence(q, posterior)
-elbo, log_p = reconstruction - to_prior, evidence.log_prob(x)
-z = q.sample((1_000_000,))
-samples = log_joint(x, z) - q.log_prob(z)
-plus = {"E1": reconstruction + to_prior}
-verify("eq-elbo-terms", samples, elbo, monte_carlo, rejects=plus)
-
-many = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)  # a thousand random q
-elbos = expected_log_likelihood(many, x) - kl_divergence(many, prior)
-above = torch.ones(1000)
-verify("eq-elbo-bound", (log_p - elbos).sign(), above, rejects={"E2": -above})
-wrong = {"other order": kl_divergence(posterior, q), "gap to the prior": to_prior}
-verify("eq-elbo-gap", log_p - elbo, to_posterior, rejects=wrong)
-log_ratio = log_joint(x, grid) - posterior.log_prob(grid)
-mean = torch.trapezoid(q.log_prob(grid).exp() * log_ratio, grid)
-plus = {"E1": (reconstruction + to_prior + to_posterior).repeat(2)}
-left, right = torch.stack([log_p, mean]), (elbo + to_posterior).repeat(2)
-verify("eq-log-ratio", left, right, quadrature, rejects=plus)
 
 # %% [markdown]
 # **See it.** On the ring two latents that differ by $\pi$ give the same point, so the posterior of a point has several modes, and no Gaussian $q$ closes the gap. As code, with `prior` for $p(z)$, the bound {eq}`def-elbo` of a point is three lines:
@@ -466,8 +428,6 @@ def ring_elbo(x, q, num=400_000):
 
 
 # %% [markdown]
-# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$; with a wrong sign of the KL, or a mean over dimensions in place of a sum, it does not. Here $z$ is one number, so everything can be integrated. For one data point and the Gaussian with the largest bound:
-#
 # **Check.** The gap of the best Gaussian is estimated by samples and compared with an integral. The KL divergence to the *Laplace approximation*, the Gaussian with the mode and the curvature of the posterior, is rejected; it would pass in the solvable model.
 
 # %% tags=["serves"]
@@ -507,10 +467,6 @@ wrong = {"Laplace posterior": two + kl_divergence(best, laplace)}
 wrong["E1"] = explained + kl_divergence(best, prior) + gap
 verify("eq-log-ratio", ring_log_p, two + gap, quadrature, rejects=wrong)
 
-# %% tags=["numbers"]
-print(f"log p(x) {ring_log_p:.3f} nats, gap {gap:.3f}, so the bound is {ring_log_p - gap:.3f}")
-print(f"the bound by samples: {ring_elbo(x_ring, best):.3f}")
-
 # %% tags=["figure"] mystnb={"image": {"alt": "Left: a posterior with a tall mode near 1.2 and a lower one near minus 1.9; the Gaussian q covers the tall one only. Right: the log-likelihood as a gently curved line over the phase of the ring; one narrow arch touches it at 2.4, another stays below it with a gap."}, "figure": {"caption": "The ring model at one data point. Left: its posterior and the best Gaussian $q$. Right: the log-likelihood as a function of the phase of the decoder, the bound with the exact posterior of phase 2.4, and the bound with the best Gaussian $q$ of phase 3.", "name": "fig-ring-bound"}}
 phases, old_phase = torch.linspace(1.8, 4.4, 131), 2.4
 old = ring_log_joint(x_ring, grid, old_phase)
@@ -539,7 +495,69 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere. A chain of latents changes nothing in the five lines: let $z$ stand for all of them together. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
+# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere.
+#
+# How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$; with a wrong sign of the KL, or a mean over dimensions in place of a sum, it does not. Here $z$ is one number, and can be integrated. For the Gaussian with the largest bound:
+
+# %% tags=["numbers"]
+print(f"log p(x) {ring_log_p:.3f} nats, gap {gap:.3f}, so the bound is {ring_log_p - gap:.3f}")
+print(f"the bound by samples: {ring_elbo(x_ring, best):.3f}")
+
+# %% [markdown]
+# **Reconstruction and KL.** Sort the terms of {eq}`def-elbo` in another way, $p(z)$ to $q$:
+#
+# $$
+# \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x \mid z) - D_{\mathrm{KL}}\big( q(z \mid x) \,\Vert\, p(z) \big) .
+# $$ (eq-elbo-terms)
+#
+# Training uses this form ({numref}`fig-two-terms`), as the KL of two Gaussians is a formula. The first is the reconstruction term, large if the decoder explains $x$ well from latents of $q$; it trains both networks. The second, without the decoder, keeps $q$ close to the prior. Alone, the first would shrink $q$ to the best latent of each $x$: an ordinary autoencoder, whose decoder does not know the prior's latents. Alone, the second would make $q$ the prior for every $x$: the latent says nothing.
+#
+# **Check.** In the solvable model both sides of {eq}`eq-log-ratio` are computed, the second line by an integral over $z$; a thousand random $q$ are tried for {eq}`eq-elbo-bound`; the closed form {eq}`eq-elbo-terms` is compared with samples of {eq}`def-elbo`. Rejected are a plus before the KL divergence, the inequality the wrong way around, and a gap with the arguments in the other order or to the prior.
+
+
+# %% tags=["check", "nbval-check-output"]
+def expected_log_likelihood(q, x, b=b):
+    """E_q log N(x; a z + b, s^2), for a Gaussian q."""
+    square = (x - a * q.mean - b) ** 2 + a**2 * q.variance
+    return -0.5 * math.log(2 * math.pi * s**2) - square / (2 * s**2)
+
+
+reconstruction, to_prior = expected_log_likelihood(q, x), kl_divergence(q, prior)
+to_posterior = kl_divergence(q, posterior)
+elbo, log_p = reconstruction - to_prior, evidence.log_prob(x)
+z = q.sample((1_000_000,))
+samples = log_joint(x, z) - q.log_prob(z)
+plus = {"E1": reconstruction + to_prior}
+verify("eq-elbo-terms", samples, elbo, monte_carlo, rejects=plus)
+
+many = Normal(2 * torch.randn(1000), torch.rand(1000) + 0.1)  # a thousand random q
+elbos = expected_log_likelihood(many, x) - kl_divergence(many, prior)
+above = torch.ones(1000)
+verify("eq-elbo-bound", (log_p - elbos).sign(), above, rejects={"E2": -above})
+wrong = {"other order": kl_divergence(posterior, q), "gap to the prior": to_prior}
+verify("eq-elbo-gap", log_p - elbo, to_posterior, rejects=wrong)
+log_ratio = log_joint(x, grid) - posterior.log_prob(grid)
+mean = torch.trapezoid(q.log_prob(grid).exp() * log_ratio, grid)
+plus = {"E1": (reconstruction + to_prior + to_posterior).repeat(2)}
+left, right = torch.stack([log_p, mean]), (elbo + to_posterior).repeat(2)
+verify("eq-log-ratio", left, right, quadrature, rejects=plus)
+
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over the standard deviation of q. The reconstruction term falls; minus the KL divergence rises up to one and then falls; their sum, the bound, has its maximum between, where it touches the horizontal line of log p(x)."}, "figure": {"caption": "The two terms and their sum for a Gaussian $q$ with the posterior's mean. The bound touches $\\log p(x)$ where $q$ is as wide as the posterior.", "name": "fig-two-terms"}}
+width = torch.linspace(0.08, 1.2, 75)
+wide = Normal(posterior.mean, width)
+terms = expected_log_likelihood(wide, x), -kl_divergence(wide, prior)
+lines = {"reconstruction": terms[0], "minus the KL": terms[1], "bound": terms[0] + terms[1]}
+lines["log p(x)"] = log_p.expand(75)
+_, (axes,) = plots.figure(height=2.3)
+plots.curves(
+    {name: (width, y) for name, y in lines.items()},
+    x_label="standard deviation of q",
+    y_label="nats",
+    axes=axes,
+)
+
+# %% [markdown]
+# A chain of latents changes nothing in the five lines: let $z$ stand for all of them together. In the package `elbo_terms` computes the bound {eq}`eq-elbo-terms` of every model of this book, with the KL divergence in closed form and one sample of $z$.
 
 
 # %% tags=["serves"]
@@ -1085,13 +1103,7 @@ print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 # \end{aligned}
 # $$ (eq-bits-back)
 #
-# In code the message is a stack: `_push` adds a value with given probabilities and makes the message longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$, with probabilities in whole numbers.
-
-# %% tags=["shown", "nbval-check-output"]
-show(encode, decode, docstring=False)
-
-# %% [markdown]
-# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior. We write a hundred test digits in black and white by the VAE of chapter 6, and read the file back ({numref}`fig-bits-back`).
+# We write a hundred test digits in black and white by the VAE of chapter 6, and read the file back ({numref}`fig-bits-back`).
 
 # %% tags=["serves"]
 vae = pretrained("vae-mnist").float()
@@ -1131,7 +1143,7 @@ lines = {
 plots.curves(lines, x_label="digits", y_label="bits")
 
 # %% [markdown]
-# The two lower lines lie on each other. (The first latents, too, need bits to be drawn by, so the message begins with random ones, which come back at the end.)
+# (The first latents, too, need bits, so the message begins with random ones, which come back at the end.)
 
 # %% tags=["numbers"]
 packed = zlib.compress(np.packbits(digits.bool().numpy()).tobytes(), 9)
@@ -1144,6 +1156,14 @@ print(f"the file, with its random bits: {num_bytes:,} bytes")
 
 # %% [markdown]
 # So the bound is a file size: above a code that knew the model's $p(x)$ it takes the gap, 1.44 bits for a nat.
+#
+# The message is a stack: `_push` adds a value with given probabilities and makes it longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$, with probabilities in whole numbers.
+
+# %% tags=["shown", "nbval-check-output"]
+show(encode, docstring=False)
+
+# %% [markdown]
+# The stack is an asymmetric numeral system {cite:p}`duda2009`: the whole message is one integer, and a latent has $2^{10}$ values in each dimension, equally probable under the prior.
 #
 # *Sources: F02.*
 

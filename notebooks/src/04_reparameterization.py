@@ -90,9 +90,9 @@ fig
 # \nabla_\phi \int q_\phi(z)\, f_\phi(z)\, \mathrm{d}z = \underbrace{\int \nabla_\phi q_\phi(z)\; f_\phi(z)\, \mathrm{d}z}_{\text{the samples change}} \;+\; \underbrace{\int q_\phi(z)\; \nabla_\phi f_\phi(z)\, \mathrm{d}z}_{\text{the function changes}} .
 # $$ (eq-product-rule)
 #
-# Only the second term is the expectation of a gradient. A program that draws $z$ and then differentiates has nothing else: the random generator returned a number, which does not remember the parameters. So the gradient of an expectation over $q_\phi$ is not the expectation of the gradient.
+# Only the second term is the expectation of a gradient. A program that draws $z$ and then differentiates has nothing else: the random generator returned a number, which does not remember the parameters.
 #
-# How much is lost? For the bound, everything. In $f_\phi = \log p_\theta(x, z) - \log q_\phi(z)$ only the second part contains $\phi$, and its gradient, the score of $q_\phi$ *in its parameters*, has mean zero, because a density integrates to one whatever $\phi$ is:
+# How much is lost? For the bound, sampled as a whole, everything. In $f_\phi = \log p_\theta(x, z) - \log q_\phi(z)$ only the second part contains $\phi$, and its gradient, the score of $q_\phi$ *in its parameters*, has mean zero, because a density integrates to one whatever $\phi$ is (if its support does not move):
 #
 # $$
 # \mathbb{E}_{q_\phi} \nabla_\phi \log q_\phi(z) = \int \nabla_\phi\, q_\phi(z)\, \mathrm{d}z = \nabla_\phi 1 = 0 .
@@ -165,7 +165,7 @@ verify("eq-product-rule", samples_change + function_changes, square, quadrature,
 verify("eq-score-mean-zero", naive, torch.zeros(2), monte_carlo, rejects={"true gradient": truth})
 
 # %% [markdown]
-# The estimate is zero up to sampling error where the gradient is far from zero, and no error message tells. So test an estimator where the gradient is known: the mean of many estimates must agree with it within a few standard errors, which refuse the likely mistakes. One estimate near the right number proves nothing.
+# The estimate is zero within three standard errors where the gradient is far from zero, and no error message tells. So test an estimator where the gradient is known: the mean of many estimates must agree within a few standard errors, and that of a likely mistake must not. One estimate scatters, and proves nothing.
 #
 # Why not sample the lost term as well? Because it is no expectation: $\partial q / \partial \mu$ in {numref}`fig-lost-term` is negative on one side, positive on the other, and zero in total, no density from which one could sample. There are two ways to make an expectation of it.
 
@@ -276,7 +276,7 @@ verify("eq-score-elbo", estimates, truth, monte_carlo, rejects=wrong)
 # Since the expectation does not depend on $b$, minimize the second moment $\mathbb{E}[(f - b)^2 s_j^2]$. Its derivative in $b$ is $-2\, \mathbb{E}[(f - b) s_j^2]$, which vanishes at $b_j^*$. For $f(z) = z^2$ and the derivative in $\mu$ this is $\mu^2 + 3 \sigma^2$, not the expectation of $f$, which is $\mu^2 + \sigma^2$. $\square$
 # :::
 #
-# These are unknown in advance. But with $K$ samples, the mean of $f$ over the *others* is a baseline for each: it is close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
+# They are unknown in advance. With $K$ samples, the mean of $f$ over the *others* is a baseline for each: close to $\mathbb{E} f$, and independent of the sample that it is subtracted from. This is REINFORCE with leave-one-out baseline, RLOO {cite:p}`kool2019`:
 #
 # $$
 # \frac{1}{K} \sum_{k=1}^K \big( f(z_k) - b_k \big)\, \nabla_\phi \log q_\phi(z_k), \qquad b_k = \frac{1}{K - 1} \sum_{j \ne k} f(z_j) .
@@ -324,7 +324,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# For the bound the constant is not a toy: in a fresh network for digits, $f$ is about $-784 \log 2$ in every sample. In {ref}`one such network <sec-encoder-learns>` the leave-one-out baseline divides the variance by about 50,000.
+# For the bound this matters: in a fresh network for digits, $f$ is about $-784 \log 2$ in every sample. In {ref}`one of them <sec-encoder-learns>` leave-one-out divides the variance by about 50,000.
 #
 # *Sources: D12.*
 
@@ -344,7 +344,7 @@ plots.curves(
 # \mathbb{E}_{q_\phi} f(z) = \mathbb{E}_{p(\varepsilon)}\, f\big( g(\varepsilon, \phi) \big) .
 # $$ (eq-mean-of-transform)
 #
-# Now look at the product rule again. The density is $p(\varepsilon)$, so the first term is zero, and all of the gradient is in the second, the expectation of a gradient.
+# In the product rule the density is now $p(\varepsilon)$, so the first term is zero, and all of the gradient is in the second, the expectation of a gradient.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: no gradient comes back through a random generator, the dashed arrow. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
 fig, panels = plots.figure(2, height=2.1)
@@ -370,7 +370,7 @@ fig
 # %% [markdown]
 # :::{prf:theorem} Path-wise gradient
 # :label: thm-path-gradient
-# Let $f$, free of $\phi$, be continuously differentiable (kinks, as of a ReLU, do no harm), $g$ differentiable in $\phi$, and $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$ for all $\phi'$ near $\phi$. If the expectation of $f$ exists,
+# Let $f$ be continuously differentiable (kinks, as of a ReLU, do no harm), $g$ differentiable in $\phi$, and $\lVert \nabla_{\phi'} f(g(\varepsilon, \phi')) \rVert \le M(\varepsilon)$ with $\mathbb{E}\, M(\varepsilon) < \infty$ for all $\phi'$ near $\phi$. If the expectation of $f$ exists,
 #
 # $$
 # \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) = \mathbb{E}_{p(\varepsilon)} \nabla_\phi\, f\big( g(\varepsilon, \phi) \big) = \mathbb{E}_{p(\varepsilon)} \bigg[ \Big( \frac{\partial g}{\partial \phi} \Big)^{\!\top} \nabla f(z) \bigg]_{z = g(\varepsilon, \phi)} .
@@ -381,7 +381,7 @@ fig
 # Dominated convergence takes the gradient inside the expectation {eq}`eq-mean-of-transform`; the rest is the chain rule. Kinks, as of a ReLU, are harmless if $f$ is continuous and samples hit them with probability zero; jumps are not. $\square$
 # :::
 #
-# This is the {term}`reparameterization trick` {cite:p}`kingma2014,rezende2014,titsias2014`. For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$. Both estimators find the gradients of two known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$:
+# This is the {term}`reparameterization trick` {cite:p}`kingma2014,rezende2014,titsias2014`. (If $f$ contains $\phi$ itself, as in the bound, the chain rule adds $\nabla_\phi f_\phi(z)$; automatic differentiation does so unasked.) For $z = \mu + \sigma \varepsilon$ the derivative $\partial g / \partial \phi$ is $(1, \varepsilon)$. Both estimators find the gradients of two known expectations, $\mathbb{E} z^2 = \mu^2 + \sigma^2$ and $\mathbb{E} \cos z = e^{-\sigma^2 / 2} \cos \mu$:
 #
 # $$
 # \nabla_{\mu, \sigma}\, \mathbb{E} z^2 = (2 \mu,\; 2 \sigma), \qquad \nabla_{\mu, \sigma}\, \mathbb{E} \cos z = - e^{-\sigma^2 / 2}\, (\sin \mu,\; \sigma \cos \mu) .
@@ -718,7 +718,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In the trained network, at equal cost, ten samples for each image have 2.7 times the variance of one ({numref}`fig-one-sample`). More samples pay where images are few, or {ref}`inside the logarithm <sec-entropy-gradient>`, with the right gradient.
+# In the trained network, at equal cost, ten samples for each image have 2.7 times the variance of one ({numref}`fig-one-sample`). More samples pay where images are few, or {ref}`inside the logarithm <sec-entropy-gradient>`.
 
 # %% [markdown]
 # (sec-encoder-learns)=
@@ -827,7 +827,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The table has means over the last 300 steps. The two mistakes fail differently. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls.
+# The table has means over the last 300 steps. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls.
 #
 # **On real digits.** How far is the score function from the path-wise estimator in a real encoder? We take 100 digits and the gradient in the biases of its last layer. Each estimate gets eleven samples, that is, passes through the decoder.
 #
@@ -1125,7 +1125,7 @@ plots.curves(
 #
 # But the slope of a step is zero at every sample, so the path-wise estimate is always zero: no variance, no error message, and wrong. A moving sample changes a step only at the instant when it crosses the edge, which is why {prf:ref}`thm-path-gradient` requires a differentiable $f$. The score function is right.
 #
-# **A moving edge.** Let $z$ be uniform on $(0, \phi)$ at $\phi = 2$ and $f(z) = z$, with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, so the estimates $-z / \phi$ have the mean $-\frac12$ in the place of $+\frac12$: weights on old samples cannot say that new values become possible beyond the edge. Moving the samples can, by $z = \phi u$.
+# **A moving edge.** Let $z$ be uniform on $(0, \phi)$ at $\phi = 2$ and $f(z) = z$, with the expectation $\phi / 2$. Every sample has the score $-1 / \phi$, whose mean is not zero, as the support changes. So the estimates $-z / \phi$ have the mean $-\frac12$ in the place of $+\frac12$: weights on old samples cannot say that new values become possible beyond the edge. Moving the samples can, by $z = \phi u$.
 #
 # **Check.** Averages over samples are compared with {eq}`eq-step-gradient`; the check rejects the path-wise estimate, which is zero in every sample, and the other sign in $\sigma$.
 
@@ -1189,13 +1189,13 @@ plots.curves(
 # :::
 
 # %% [markdown]
-# **Discrete latents** jump by nature: a Bernoulli variable $z \in \{0, 1\}$ with $\pi = \Pr(z = 1) = 1 / (1 + e^{-\eta})$ has no smooth $g$. What can be done?
+# **Discrete latents** jump by nature: a Bernoulli variable $z \in \{0, 1\}$ with $\pi = \Pr(z = 1) = 1 / (1 + e^{-\eta})$ has no smooth $g$:
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
 # - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
 # - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts from $f(z)$ that of a relaxed variable drawn given $z$, and adds the lost gradient as the difference of two path-wise ones. It is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
-# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is biased unless $f$ is linear (box).
+# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is biased unless $f$ is linear: $f'$ at the sample stands in for $f(1) - f(0)$ (box).
 #
 # Which is best, if all may evaluate $f$ equally often? Take six Bernoulli latents, for which the bound is a sum over 64 states, and a linear decoder with random weights, $x \mid z \sim \mathcal{N}(W z, I)$ with ten pixels. Each estimate evaluates $f$ six times: six samples, three pairs of DisARM, or two of REBAR, which needs $f$ at three points.
 
@@ -1344,7 +1344,7 @@ _, (axes,) = plots.figure(height=2.6)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The table has geometric means over five models, with the best $c$ for REBAR at two temperatures. At the start and near the optimum of the bound the plainest method, leave-one-out, varies least. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
+# The table has geometric means over five models, with the best $c$ for REBAR at two temperatures. At the start and near the optimum of the bound the plainest baseline, leave-one-out, varies least. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
 #
 # As a rule: the path-wise gradient for a smooth network with continuous latents; for discrete ones a sum over few values, leave-one-out for more, and a relaxation or straight-through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #

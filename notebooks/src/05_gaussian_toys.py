@@ -677,19 +677,6 @@ print("without the constant the loss falls as s grows:", bool((without.diff() < 
 # - \frac12 \Big( D \log 2 \pi + \sum_{j \le d} \log \lambda_j + (D - d) \log s^2 + D \Big) .
 # $$ (eq-ppca-likelihood)
 # :::
-#
-# Read it with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps; as $s \to 0$, the reconstruction becomes PCA's projection onto them. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise up to the data's would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
-
-# %% [markdown]
-# :::{dropdown} Proof
-# Let $S$ be the data's covariance and $C = W W^\top + s^2 I$ the model's. With the best $\mu$ the mean log-likelihood is $L = - \frac12 (D \log 2 \pi + \log \det C + \operatorname{tr} C^{-1} S)$.
-#
-# *Stationary points.* $\partial L / \partial W = C^{-1} S C^{-1} W - C^{-1} W = 0$, so $S C^{-1} W = W$. For a left singular vector $u$ of $W$ with singular value $l > 0$, $C^{-1} u = u / (l^2 + s^2)$, hence $S u = (l^2 + s^2)\, u$. So $u$ is an eigenvector of $S$ with eigenvalue $\lambda = l^2 + s^2 > s^2$, and $W = U_K (\Lambda_K - s^2 I)^{1/2} Q$ for a set $K$ of at most $d$ eigenvectors.
-#
-# *Their values.* $C$ has the eigenvalues $\lambda_j$ for $j \in K$ and $s^2$ otherwise, so $-2 L = D \log 2 \pi + \sum_{K} \log \lambda_j + \lvert K \rvert + n \log s^2 + T / s^2$ with $n = D - \lvert K \rvert$ dropped eigenvalues of sum $T$. The best $s^2$ is their mean, $T / n$, and $-2 L = D \log 2 \pi + \sum_K \log \lambda_j + n \log (T / n) + D$.
-#
-# *Which $K$?* Suppose a dropped $\lambda_m$ exceeds a kept $\lambda_k$. As a function of the value $y$ that is dropped, with the other dropped ones of sum $T_0$ fixed, $-2 L$ is $h(y) = n \log (T_0 + y) - \log y$ plus a constant, and $h'(y) > 0$ where $(n - 1)\, y > T_0$. Now $\lambda_k > s^2 = (T_0 + \lambda_m) / n > (T_0 + \lambda_k) / n$, so this holds from $y = \lambda_k$ on: dropping $\lambda_k$ instead of $\lambda_m$ is better. So the largest are kept. And as many as possible: by Jensen's inequality $n \log (T / n) \ge \log \lambda + (n - 1) \log \frac{T - \lambda}{n - 1}$ for each dropped $\lambda$, so keeping one more never hurts. $\square$
-# :::
 
 # %% [markdown]
 # {numref}`fig-ppca` shows it for data whose empirical covariance we construct to have exactly the eigenvalues 4, 2 and six times 0.5, in a random orientation.
@@ -718,6 +705,20 @@ _ = axes.bar(names, eigenvalues, color="#d55e00")
 _ = axes.bar(names, eigenvalues.clamp(max=noise_level), color="#0072b2")
 _ = axes.set(xlabel="principal axis", ylabel="variance")
 fig
+
+# %% [markdown]
+# Read the theorem with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps; as $s \to 0$, the reconstruction becomes PCA's projection onto them. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise up to the data's would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
+
+# %% [markdown]
+# :::{dropdown} Proof
+# Let $S$ be the data's covariance and $C = W W^\top + s^2 I$ the model's. With the best $\mu$ the mean log-likelihood is $L = - \frac12 (D \log 2 \pi + \log \det C + \operatorname{tr} C^{-1} S)$.
+#
+# *Stationary points.* $\partial L / \partial W = C^{-1} S C^{-1} W - C^{-1} W = 0$, so $S C^{-1} W = W$. For a left singular vector $u$ of $W$ with singular value $l > 0$, $C^{-1} u = u / (l^2 + s^2)$, hence $S u = (l^2 + s^2)\, u$. So $u$ is an eigenvector of $S$ with eigenvalue $\lambda = l^2 + s^2 > s^2$, and $W = U_K (\Lambda_K - s^2 I)^{1/2} Q$ for a set $K$ of at most $d$ eigenvectors.
+#
+# *Their values.* $C$ has the eigenvalues $\lambda_j$ for $j \in K$ and $s^2$ otherwise, so $-2 L = D \log 2 \pi + \sum_{K} \log \lambda_j + \lvert K \rvert + n \log s^2 + T / s^2$ with $n = D - \lvert K \rvert$ dropped eigenvalues of sum $T$. The best $s^2$ is their mean, $T / n$, and $-2 L = D \log 2 \pi + \sum_K \log \lambda_j + n \log (T / n) + D$.
+#
+# *Which $K$?* Suppose a dropped $\lambda_m$ exceeds a kept $\lambda_k$. As a function of the value $y$ that is dropped, with the other dropped ones of sum $T_0$ fixed, $-2 L$ is $h(y) = n \log (T_0 + y) - \log y$ plus a constant, and $h'(y) > 0$ where $(n - 1)\, y > T_0$. Now $\lambda_k > s^2 = (T_0 + \lambda_m) / n > (T_0 + \lambda_k) / n$, so this holds from $y = \lambda_k$ on: dropping $\lambda_k$ instead of $\lambda_m$ is better. So the largest are kept. And as many as possible: by Jensen's inequality $n \log (T / n) \ge \log \lambda + (n - 1) \log \frac{T - \lambda}{n - 1}$ for each dropped $\lambda$, so keeping one more never hurts. $\square$
+# :::
 
 # %% [markdown]
 # **Check.** The exact likelihood is maximized numerically. The check rejects the sum of the dropped eigenvalues divided by $D$ instead of $D - d$, and the mean of all eigenvalues. $W$ is compared by $W W^\top$, which does not depend on $Q$; here the check rejects $\Lambda_d$ in place of $\Lambda_d - s^2 I$.

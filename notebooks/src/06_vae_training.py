@@ -88,7 +88,7 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: minus the term is the squared error over twice its variance, and the logarithm of its width. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; with the error averaged over $D$ pixels it is $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit, and nothing but the KL would count.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: minus the term is the squared error over twice its variance, and the logarithm of its width. Code that adds the KL to the summed squared error has chosen the variance $\frac12$, to that averaged over $D$ pixels $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit.
 #
 # Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. An error counts most where the decoder is sure. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
@@ -215,9 +215,6 @@ before = [parameter.detach().clone() for parameter in model.parameters()]
 optimizer.step()
 print("z", tuple(z.shape), "p", tuple(p.probs.shape), "kl", tuple(kl.shape))
 
-# %% [markdown]
-# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign of the KL it grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
-
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Six panels: a black and white digit; fifty means with standard deviations, most near zero with standard deviation one; the sampled latents, scattered; the decoded gray digit; two bars, a tall reconstruction term and a shorter KL term; the gradient on the pixels in red and blue along the edges of the digit."}, "figure": {"caption": "The six steps on the trained model, for one digit. The gradient, of the log-likelihood in the logits, is the digit minus its reconstruction: blue where ink is missing, red where there is too much.", "name": "fig-six-steps"}}
 fig, panels = plots.figure(3, rows=2, height=2.2)
 with torch.no_grad():
@@ -247,6 +244,8 @@ fig
 
 # %% [markdown]
 # In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The batch and the noise $\varepsilon$ make the gradient random. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5, `fit` the loop.
+#
+# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign of the KL it grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 #
 # Before a long run, test such code against something exact: the formula of the KL against the mean of $\log q_\phi(z \mid x) - \log p(z)$ over samples; and the bound of a linear VAE against its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), which on average it must not exceed, and must equal with the exact posterior as encoder.
 

@@ -72,7 +72,7 @@ plots.image_rows({"digit": digits} | described, tile=0.7)
 # (sec-hvae-gap)=
 # ## Why one level is not enough
 #
-# A VAE with one latent has two gaps, however large its networks are.
+# A VAE with one latent can have two gaps, however large its networks are.
 #
 # 1. **Between the bound and the likelihood.** The approximate posterior $q_\phi(z \mid x)$ is a diagonal Gaussian, and the true posterior need not be one. The difference is the {term}`approximation gap` {eq}`def-two-gaps`.
 # 2. **Between the model and the data.** The prior $\mathcal{N}(0, I)$ has nothing to learn. Where the {term}`aggregate posterior` of the codes of images differs from it, the mean bound is lower by the KL divergence between the two {eq}`eq-surgery`, and draws of the prior are not distributed as codes.
@@ -142,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, be it by levels or by size, and not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -249,7 +249,7 @@ fig
 #
 # Why then does the order matter? The steps of $q$ are Gaussians made by networks, and three things speak for top-down.
 #
-# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. A bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
+# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. Below the top, a bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
 # - *Every level sees the image.* Bottom-up only $z_1$ does. An exact $q$ needs no more {eq}`eq-bottom-up-posterior`, but in training a level above sees a draw of $z_1$, at first mostly noise. And $q(z_1 \mid x)$ stays a single Gaussian, where top-down it is the mixture {eq}`def-two-marginals`.
 # - *Every level knows what was drawn above it*, and adds only what is missing.
 #
@@ -355,7 +355,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# When is the bound tight? As for one latent, if $q$ is the exact posterior, and then every draw has the same importance weight:
+# When is the bound tight? As for one latent, if $q$ is the exact posterior, and then every draw has the same importance weight (a test of code, on a chain where both are known):
 #
 # $$
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
@@ -403,7 +403,7 @@ print(f"above level 1: {kl_levels[1:].sum() / kl_levels.sum():.0%} of the nats")
 # q(z_t \mid z_{t+1}, x) = \frac{p_\theta(z_t \mid z_{t+1})\, d_t(z_t; x)}{Z_t(z_{t+1}, x)} .
 # $$ (def-ladder-posterior)
 #
-# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level whose message is empty has $q = p$ and adds no KL divergence.
+# This is a {term}`ladder VAE` {cite:p}`sonderby2016`. The way up computes features of the image for all levels, without drawing. Latents are drawn on the way down only, where $q$ uses the networks of $p_\theta$ and so depends on $\theta$, too. Inference need not learn again what the model knows, and a level pays KL divergence only for what its message adds: with an empty one, $q = p$.
 #
 # With Gaussians the product is a formula. Let $p = \mathcal{N}(\mu, s^2)$ and $d = \mathcal{N}(m, 1/\lambda)$ in one dimension; $\lambda$ is the *precision* of the message, one over its variance. In a product exponents add; both are quadratic in $z$ with the precisions as curvatures, so precisions add:
 #
@@ -689,7 +689,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-dead-levels)=
 # ## Explaining away, and why levels die
 #
-# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and a $q$ that cannot follow is paid for by losing the coupling. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
+# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and with a $q$ that cannot follow, the bound favors a model without it. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
@@ -808,13 +808,13 @@ plots.bars(
 )
 
 # %% [markdown]
-# **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): here it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
+# **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): with normalization it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
 # **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones.
 #
 # **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four (why is open).
 #
-# **Free bits** always count the first nat of each level {cite:p}`kingma2016`, here in the first half of the training: a KL divergence below 1 is replaced by 1, so that nothing is gained by pushing it to zero. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
+# **Free bits** {cite:p}`kingma2016`, here in the first half of the training, count a KL divergence below 1 as 1, so that nothing is gained by pushing it to zero. Free bits raise the KL divergence of the top, and the bound by less than the seeds vary ({ref}`experiment <exp-levels>`).
 #
 # **Normalization.** Without batch normalization, which standardizes each feature over the batch, the ladder loses tens of nats of the bound, and its top is dead, with warm-up or without. The cause is not known from these runs.
 #
@@ -1112,7 +1112,7 @@ plots.image_rows({f"draw {k}": below_vector(vectors) for k in (1, 2, 3)}, tile=0
 #
 # A level dies when $q$ learns to say nothing there. A $q$ that is not learned at all cannot.
 #
-# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. What each level holds is fixed by design. Nor is it a moving target: $z_t$ and $z_{t+1}$ are drawn without the model, so each step down can be trained by itself. In exchange $q$ can no longer adapt to the model. What is lost is the compact code: each level is as large as the image and holds it in noise, not features that an encoder found. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all.
+# Make all levels as large as the image. Let each step of $q$ shrink the image a little and add a little noise, $q(z_t \mid z_{t-1}) = \mathcal{N}(\sqrt{\alpha}\, z_{t-1}, 1 - \alpha)$, until nothing of it is left at the top. What each level holds is fixed by design. While a learned $q$ changes, so does what each step down should predict; here $z_t$ and $z_{t+1}$ are drawn without the model, so each can be trained by itself. In exchange $q$ can no longer adapt to the model. What is lost is the compact code: each level is as large as the image and holds it in noise. By {eq}`eq-reversal` this bottom-up chain is a top-down one, so the bound has one KL divergence for each level, and only the steps down, $p_\theta$, are left to learn. The levels are alike, so one network can serve all.
 #
 # In the linear chain all of it is known. Take data $x \sim \mathcal{N}(0, 4)$ and fifty steps of noise; the best steps of $p$ are then regressions of $z_t$ on $z_{t+1}$. In {numref}`fig-fifty-levels` the top levels, nearly pure noise, add next to nothing, and most of the nats are near the data.
 

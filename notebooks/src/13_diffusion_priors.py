@@ -121,7 +121,7 @@ plots.image_rows(rows | {"16 latents": vae.likelihood(z).mean})
 #
 # The first term, the prior, is a network trained without $y$. The second asks about noisy images: *how likely is $y$, given $x_t$?* {numref}`fig-guidance-vectors` shows both on a ring of eight Gaussians; $y$ names the components on the right and upper right.
 #
-# **Check.** Both equations are computed at fifty points and three times. The left sides use the two components alone, in closed form; the right sides use all eight, and the gradient of the class probability by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
+# **Check.** Both equations are computed at fifty points and three times. The left sides use the two components alone, in closed form; the right sides use all eight, and the gradient of the log-probability of the class by automatic differentiation. The check rejects a classifier that was made for clean points and, for the denoiser, the factor $\sqrt{1 - \bar\alpha_t}$, which belongs to the noise.
 
 # %% tags=["unseen"]
 s = linear_schedule(100, 1e-3, 0.2)
@@ -161,7 +161,7 @@ verify("eq-bayes-score", left, by_bayes[:, 0], rule, rejects=wrong)
 wrong = {"classifier of clean points": sums[:, 1], "factor of the noise": sums[:, 2]}
 verify("eq-conditional-denoiser", hats, sums[:, 0], rule, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the class probability: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "At $t = 10$: the score of all data, the gradient of the class probability, largest where the class is unlikely, and their sum, the score of the class.", "name": "fig-guidance-vectors"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels of arrows over the density of a noisy ring. First, the score of all data: arrows point to the ring. Second, the gradient of the log-probability of the class: arrows point to the upper right, and vanish there. Third, their sum: arrows point to the two components at the right and upper right."}, "figure": {"caption": "At $t = 10$: the score of all data, the gradient of $\log q(y \mid x_t)$, largest where the class is unlikely, and their sum, the score of the class.", "name": "fig-guidance-vectors"}}
 noisy = noisy_mixture(ring, s.alpha_bar[10] ** 0.5, s.noise_var[10])
 fields = {
     "prior": lambda x: exact_score(noisy.log_prob, x.double()),
@@ -241,7 +241,7 @@ fig
 # | replacement {cite:p}`song2021sde`, RePaint {cite:p}`lugmayr2022` | known pixels are overwritten, with noise | known and drawn pixels do not fit, or many calls |
 # | plug-and-play {cite:p}`venkatakrishnan2013,graikos2022` | a search for one image: steps that fit $y$ alternate with denoising steps, the prior | no distribution |
 #
-# The first two train on noisy images with $y$; the others need only $p(y \mid x)$, and weighted particles can correct them {cite:p}`wu2023`. The third row in code:
+# The first two train on noisy images with $y$; the others need only $p(y \mid x)$, and weighted particles can correct the third and fourth {cite:p}`wu2023`. The third row in code:
 
 
 # %%
@@ -296,7 +296,7 @@ plots.image_rows(asked, tile=0.75)
 # (sec-classifier-free)=
 # ## Classifier-free guidance
 #
-# By {eq}`eq-conditional-denoiser` the gradient of the class probability *is* the difference of two denoisers, up to a factor. So train one network that serves as both {cite:p}`ho2022`:
+# By {eq}`eq-conditional-denoiser` the gradient of $\log q(y \mid x_t)$ *is* the difference of two denoisers, up to a factor. So train one network that serves as both {cite:p}`ho2022`:
 #
 # :::{prf:algorithm} Training with and without the label
 # :label: alg-classifier-free
@@ -718,13 +718,13 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown). Posterior-mean guidance does not overshoot, but its one Gaussian, as wide as both right modes, fills the wrong one between them. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. In twenty steps many of its points overshoot (not shown). Posterior-mean guidance does not overshoot, but its one Gaussian, as wide as the two correct modes together, fills the wrong one between them. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
 
 # %% [markdown]
 # (sec-inpainting)=
 # ### In-painting by replacement
 #
-# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. That is wrong even with an exact denoiser: it sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones. At much noise they hardly say anything, and the unobserved pixels adapt too little. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the unobserved pixels can follow the observed ones, at many times the calls ({numref}`fig-completions`).
+# An older idea needs no gradient {cite:p}`song2021sde`: after each step, replace the observed pixels by the true ones, with the right amount of noise. That is wrong even with an exact denoiser, which sees the observed pixels *with noise*, where $\mathbb{E}[x \mid x_t, y]$ uses the clean ones. While noise hides them, the unobserved pixels settle their large shapes without them. *RePaint* {cite:p}`lugmayr2022` takes each step several times, with new noise in between. So the unobserved can follow, at many times the calls ({numref}`fig-completions`).
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
@@ -964,7 +964,7 @@ for fewer, more in pairwise(order):
     assert not on_mnist or not_recognized[fewer].below(not_recognized[more])
 
 # %% [markdown]
-# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats do that? If the codes filled a region of $\mathcal{N}(0, I)$ of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
+# A quarter of the draws from $\mathcal{N}(0, I)$ decode to no digit, and of those of the latent diffusion hardly any. How can two nats do that? If the codes were $\mathcal{N}(0, I)$ restricted to a region of probability $p$, the gain would be $- \log p$. Two nats would mean $p = 0.14$: six draws out of seven fall outside, though many could still decode to digits.
 #
 # *Sources: E08.*
 
@@ -995,7 +995,7 @@ plots.image_rows({name: to_unit(x) for name, x in edits.items()}, titles=titles,
 # \nabla_x\, D_{\mathrm{KL}}\big( q(x_t \mid x) \,\Vert\, p(x_t \mid y) \big) = \sqrt{\frac{\bar\alpha_t}{1 - \bar\alpha_t}}\;\, \mathbb{E}_\varepsilon\big[ \hat\varepsilon(x_t, y) - \varepsilon \big] .
 # $$ (eq-score-distillation)
 #
-# So render, add noise, predict it, and pass the difference on to the renderer. The network is fixed and draws nothing; it says in which direction a view becomes more probable, and only $\theta$ is trained. The gradient needs only the score, the network's output, not its derivative; that saves a backward pass.
+# So render, add noise, predict it, and pass the difference on to the renderer. The network is fixed and draws nothing; it says in which direction a view becomes more probable, and only $\theta$ is trained. The gradient of $\log p$ at $x_t$ is the score, the network's output: its derivative is not needed, which saves a backward pass.
 #
 # :::{dropdown} Proof
 # The entropy of $q(x_t \mid x)$ does not depend on $x$. What remains is $- \mathbb{E}_\varepsilon \log p(x_t \mid y)$ with $x_t = \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon$. Its gradient is $- \sqrt{\bar\alpha_t}$ times the mean score, and the score is $- \hat\varepsilon / \sqrt{1 - \bar\alpha_t}$ {eq}`eq-noise-is-score`. Subtracting $\varepsilon$, whose mean is zero, only makes the estimate less noisy. $\square$
@@ -1033,7 +1033,7 @@ wrong = {"derivative of the network": of_loss, "the other order": other_order}
 verify("eq-score-distillation", left, right_side, quadrature, rejects=wrong)
 
 # %% [markdown]
-# **Why does it seek modes?** This KL divergence takes the mean under $q$, the order that {ref}`selects a mode <sec-two-directions>`, and the noise fixes the width of $q$. Only $\log p$ counts, and nothing rewards variety: each object goes where its noisy views are most probable, as points do on the ring ({numref}`fig-score-distillation`).
+# **Why does it seek modes?** This KL divergence takes the mean under $q$, the order that {ref}`selects a mode <sec-two-directions>`. The noise fixes the entropy of $q$, so only $\log p$ counts, and nothing rewards variety: each object goes where its noisy views are most probable, as points do on the ring ({numref}`fig-score-distillation`).
 
 
 # %%

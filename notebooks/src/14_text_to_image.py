@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): errors below that are not worth a nat ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and the codes that are drawn, never quite right, would decode to something else. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): to reduce errors below that costs more nats than it gains ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and the codes that are drawn, never quite right, would decode to something else. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -167,7 +167,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# Each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut rare words into pieces, *tokens*.)
+# Each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut words into *tokens*.)
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
@@ -463,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Seen combinations hardly need guidance. Those held out gain most: there a sentence changes too little. **Why not 20?** As the scale rises, the images leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all images of a sentence alike; late, the image shows what was said; guiding in the middle alone obeys as well and stays near (box). We use 2.
+# **Why not scale 1?** Combinations held out gain, on average: there a sentence changes too little. **Why not more?** As the scale rises, the images leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all images of a sentence alike; late, the image shows what was said; guiding in the middle alone obeys as well and stays near (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -505,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. **Why?** Training showed none of the six. But in the five, the changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because attributes vary independently in training: what all blue houses share is the color.)
+# Five of the six are composed. The sixth mostly fails: turn and side are right, but the sun stands high. **Why?** In the five, the images' changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because attributes vary independently in training: what all blue houses share is the color.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -588,7 +588,7 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): about as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Sentences without small words are unlike all others, too, and keep their colors.)
 #
 # **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
@@ -701,7 +701,7 @@ for sentence, shows, condition, measure in kinds:
 
 # %% [markdown]
 # - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
-# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A number belongs to the image as a whole, and captions from the web seldom tell it. Large models miscount, too {cite:p}`ghosh2023`.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
 # - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" is as short, and works (box). In training each sentence had a house.
 #
