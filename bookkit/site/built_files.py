@@ -57,9 +57,7 @@ PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
 )
 INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
-FRAME = re.compile(
-    r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")'
-)
+FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")')
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")

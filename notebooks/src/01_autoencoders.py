@@ -394,7 +394,7 @@ print("weights of ae-mnist:", "yours" if MINE else "the shipped ones")
 # \underbrace{\mathbb{E} \lVert x - \mathbb{E} x \rVert^2}_{\text{of the data}} = \underbrace{\mathbb{E} \lVert \mathbb{E}[x \mid z] - \mathbb{E} x \rVert^2}_{\text{between codes, kept}} + \underbrace{\mathbb{E} \lVert x - \mathbb{E}[x \mid z] \rVert^2}_{\text{within a code, the error}} .
 # $$ (eq-kept-dropped)
 #
-# The data fix the left side. So a small error means a large variance *between* codes, that of the mean images: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: it is a feature.
+# The data fix the left side. (Codes that the decoder cannot tell apart count as one.) So a small error means a large variance *between* codes, that of the mean images: the encoder has to separate images that differ much, and may merge those that differ little. What moves many pixels at once, such as the class, the slant or the thickness of the strokes, is worth a dimension: it is a feature.
 #
 # **Check.** The code of a digit is its class. The variance of the class means plus the variance around them is compared with the variance of all test digits; class means halved are rejected.
 
@@ -423,7 +423,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps what tells the classes apart, and PCA's does, too.
+# In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps how the classes differ on average, and PCA's does, too.
 #
 # Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
 
@@ -696,7 +696,7 @@ verify("eq-linear-dae-optimum", found, shrunk, rule, rejects=misprint)
 # the last step by Bayes' rule. Divide by $p_\sigma(\tilde{x})$. $\square$
 # :::
 #
-# A density must integrate to one, and for images nobody can compute the integral. The score does without: the logarithm makes the constant factor a summand, whose gradient is zero. So a squared error on pairs of clean and noisy images learns the score (*denoising score matching*), but of the *noisy* data, and only as well as the network denoises. {eq}`eq-score` is {term}`Tweedie's formula` {cite:p}`efron2011`; its role for autoencoders was found by {cite:t}`vincent2011` and {cite:t}`alain2014`.
+# A density must integrate to one, and for images nobody can compute the integral. The score does without: the logarithm makes the constant factor a summand, whose gradient is zero. And by {eq}`eq-score`, {term}`Tweedie's formula` {cite:p}`efron2011`, a squared error on pairs of clean and noisy images learns it (*denoising score matching*), but of the *noisy* data, and only as well as the network denoises {cite:p}`vincent2011,alain2014`.
 #
 # For finitely many clean points the best denoiser is two lines:
 
@@ -826,7 +826,7 @@ fig
 # \tilde{x} \leftarrow \tilde{x} + \eta \big( r(\tilde{x}) - \tilde{x} \big) + \sqrt{2 \eta}\; \sigma\, \xi, \qquad \xi \sim \mathcal{N}(0, I) .
 # $$ (def-noisy-steps)
 #
-# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics` ({ref}`chapter 12 <sec-langevin>`). We start the denoiser of {numref}`fig-denoised` from noise, and denoise once more at the end.
+# By {eq}`eq-score` this is a step of $\eta \sigma^2$ along the score, with just as much noise as leaves $p_\sigma$ unchanged for small $\eta$: {term}`Langevin dynamics` ({ref}`chapter 12 <sec-langevin>`). We start the denoiser of {numref}`fig-denoised` from noise, and denoise again at the end, as $p_\sigma$ is noisy.
 
 
 # %% tags=["mnist"]
@@ -877,11 +877,11 @@ plots.image_rows(rows)
 #
 # An *attack*, a few steps of projected gradient ascent, finds a lower bound of the maximum, in training too.
 #
-# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at its own loss; the last three pay with a larger error on clean images. But relative to the variance of its codes, the contracting network is *not* the least sensitive: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
+# We trained one architecture in four ways: plain, denoising ($\sigma = 0.5$), contracting ($\lambda = 0.1$) and robust ($R = 2$). Each of these networks is best at its own loss; the last three pay with a larger error on clean images. But relative to the variance of its codes, the contracting network is *not* the least sensitive of the four: its penalty falls without any gain if all codes become small and the decoder undoes it, $g(x) = a x$, $f(z) = z / a$ with a small $a$. Noise and attack have no such loophole, because their loss is measured after the decoder.
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that a small step of the code changes little. That images on a line between two codes change without a jump proves nothing: with a continuous decoder they always do, and need not be digits. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that small steps of the code off the manifold change little. That images between two codes change without a jump proves nothing: with a continuous decoder they always do. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::
@@ -1147,7 +1147,7 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$. So the more dimensions, the fewer codes lie near random ones.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$. So in more dimensions fewer codes may lie near random ones.
 #
 # So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If both are mixed and divided at random, is the distance ever as large? For both Gaussians never in 200 divisions, so their samples differ from codes; for other real codes, the control, it is. The mixture is nearer than the fitted Gaussian.
 
@@ -1283,7 +1283,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`, the unit of natural logarithms. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$, on average: the {term}`ELBO`.
+# In {numref}`fig-by-chance` thirty thousand random codes miss by hundreds of {term}`nats <nat>`, the unit of natural logarithms. Nearly the whole integral {eq}`def-decoder-density` comes from the few codes that could have produced *this* image; the encoder knows where they are. From codes near $g(x)$ chapter 3 makes a lower bound on $\log p(x)$: the {term}`ELBO`.
 #
 # A high density is no verdict, though: in this model the bound of a black image is far above that of a digit, and other models with a density rate anomalies as likely, too {cite:p}`nalisnick2019`.
 #

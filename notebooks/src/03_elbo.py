@@ -256,7 +256,7 @@ print(f"from the prior {(r**100 - 1) / 0.1**2:.1e}, from q {(r_q**100 - 1) / 0.1
 # %% [markdown]
 # A $q$ that is nearly right is far better than the prior, and still useless. The importance weight is a *product* over the dimensions, so its second moments multiply. Its *logarithm* is a sum, whose variance only adds up. This is a reason to average logarithms. (Worse is a $q$ that is too narrow: latents that it almost never draws have huge weights, so that an estimate looks stable, and is too low.)
 #
-# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`: pixel after pixel is drawn, or the network must be invertible. A bound keeps a short code and any decoder.
+# *Autoregressive models*, which have no latent, and *normalizing flows*, whose decoder is one-to-one, avoid the integral, {doc}`at a price </book/landscape>`: pixel after pixel is drawn, or the network must be invertible, its latent as large as the image. A bound keeps a short code and any decoder.
 #
 # :::{depth-start} without a latent, or with an invertible decoder, the likelihood is a formula
 # :::
@@ -495,7 +495,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and the bound touches the log-likelihood nowhere.
+# In {numref}`fig-ring-bound` the best Gaussian covers the higher mode of the posterior and leaves the other out, and its bound touches the log-likelihood nowhere.
 #
 # How does one test such code? In a model whose $\log p(x)$ is known, bound plus KL divergence must give it, for every $q$; with a wrong sign of the KL, or a mean over dimensions in place of a sum, it does not. Here $z$ is one number, and can be integrated. For the Gaussian with the largest bound:
 
@@ -829,7 +829,7 @@ print("the gap stays above 0.25 nats:", bool(kl_divergence(best_field, true) > 0
 # (sec-amortized)=
 # ## One encoder for all data: amortized inference
 #
-# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`dayan1995,gershman2014`, drawn in {numref}`fig-plate`. One call takes the place of a search, also for data that were not in the training set.
+# In EM every data point has its own $q$, searched for again in every round. Why not learn to guess? One network, the encoder, takes $x$ and returns the mean and the standard deviation of $q(z \mid x)$. This is {term}`amortized inference` {cite:p}`dayan1995,gershman2014`, drawn in {numref}`fig-plate`. One call takes the place of a search, also for new data.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "A frame labeled i = 1 to N holds a white circle z i above a gray circle x i. A solid arrow leads from z to x and a dashed one back. Outside the frame, phi on the left has a dashed arrow to z, theta on the right a solid arrow to x."}, "figure": {"caption": "The graphical model. What stands in the frame (a *plate*) exists once for each data point; gray is observed. Solid arrows: the model; dashed ones: the encoder.", "name": "fig-plate"}}
 fig, (axes,) = plots.figure(height=2.6)
@@ -956,7 +956,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 # :::{depth-end}
 # :::
 #
-# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. That loses about half of the weight's relative variance. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
+# **More samples inside the logarithm.** Can the gap be made smaller without a better $q$? The ELBO uses the logarithm of one importance weight. As $\log(1 + \varepsilon) \approx \varepsilon - \varepsilon^2 / 2$, that loses about half of its relative variance. The mean of $K$ weights has a $K$-th of that variance, so it loses less {cite:p}`burda2016`. The bound is known as the importance-weighted bound, or IWAE:
 #
 # $$
 # L_K(x) = \mathbb{E}_{z_1, \dots, z_K \sim q} \log \frac{1}{K} \sum_{k=1}^{K} w_k, \qquad w_k = \frac{p(x, z_k)}{q(z_k \mid x)} .
@@ -1086,7 +1086,7 @@ print(f"bound          {raised[0]:7.2f} -> {raised[1]:7.2f}")
 print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 
 # %% [markdown]
-# The bound rises, and the likelihood falls. For the same reason the higher of two bounds need not belong to the better model: they compare models only as far as their gaps are known.
+# The bound rises, and the likelihood falls: $b$ follows the wrong latents. For the same reason the higher of two bounds need not belong to the better model: they compare models only as far as their gaps are known.
 #
 # *Sources: D08.*
 
@@ -1157,7 +1157,7 @@ print(f"the file, with its random bits: {num_bytes:,} bytes")
 # %% [markdown]
 # So the bound is a file size: above a code that knew the model's $p(x)$ it takes the gap, 1.44 bits for a nat.
 #
-# The message is a stack: `_push` adds a value with given probabilities and makes it longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$, with probabilities in whole numbers.
+# The message is a stack: `_push` adds a value with given probabilities and makes it longer, `_pop` takes one and makes it shorter. Popping a value that was never pushed is what draws a latent from the bits that lie there. `_gaussian`, `_bernoulli` and `_uniform` are $q(z \mid x)$, $p(x \mid z)$ and $p(z)$.
 
 # %% tags=["shown", "nbval-check-output"]
 show(encode, docstring=False)

@@ -77,7 +77,7 @@ fig
 # \end{aligned}
 # $$ (eq-affine-elbo)
 #
-# The second line is the KL to the prior {eq}`eq-kl-diagonal`. Look at the two terms with $t$. In the first line noise in the code costs $d\, c^2 t^2 / 2 s^2$, because it blurs what is decoded; in the second, *too little* noise costs $- d \log t$, because a code that is precise says much. Every result of this chapter is a balance of the two.
+# The second line is the KL to the prior {eq}`eq-kl-diagonal`. Look at $t$, the noise of the code. In the first line it costs $d\, c^2 t^2 / 2 s^2$, because it blurs what is decoded. In the second *too little* costs $- d \log t$, because a code that is precise says much, and too much costs $d\, t^2 / 2$; alone these two are best at $t = 1$, the prior. Every result of this chapter is a balance of the two.
 #
 # **Check.** The formula is compared with samples. The check rejects the plus sign (entry E6), and the bound without the term $d c^2 t^2$, which ignores that $z$ is random.
 
@@ -112,7 +112,7 @@ verify("eq-affine-elbo", samples.sum(1), likelihood - rate, monte_carlo, rejects
 # a = \frac{c}{c^2 + s^2}, \qquad b = - \frac{c\, v}{c^2 + s^2}, \qquad t^2 = \frac{s^2}{c^2 + s^2} .
 # $$ (eq-affine-posterior)
 #
-# Why is the slope not $1 / c$, the inverse of the decoder? Because part of the deviation of $x$ from $v$ is noise. A large $x$ is more often an ordinary $z$ with a large noise than a rare $z$, so the posterior mean is *shrunk* towards the prior's ({numref}`fig-shrinkage`). With this encoder $\log p_\theta(x, z) - \log q_\phi(z \mid x)$ is $\log p_\theta(x)$ for every $z$: the bound equals the model's log-likelihood, and even its estimate from a single $z$ is exact.
+# Why is the slope not $1 / c$, the inverse of the decoder? Because part of the deviation of $x$ from $v$ is noise. A large $x$ is most probably a somewhat large $z$ with some noise in the same direction, so the posterior mean is *shrunk* towards the prior's ({numref}`fig-shrinkage`). With this encoder $\log p_\theta(x, z) - \log q_\phi(z \mid x)$ is $\log p_\theta(x)$ for every $z$: the bound equals the model's log-likelihood, and even its estimate from a single $z$ is exact.
 #
 # **Check.** An optimizer finds the same encoder. The check rejects the encoder that inverts the decoder.
 
@@ -476,7 +476,7 @@ verify("eq-two-losses", both, torch.stack([first, second]), quadrature, rejects=
 #
 # At $s = \sigma$ the slope is zero: the decoder ignores $z$, and the encoder returns the prior. This is {term}`posterior collapse`, and here it is not a failure of optimization but one of the best solutions ({numref}`fig-family`). Why does the bound not mind? What the latent would explain, the decoder's noise explains as well, at the same price: it is a tie. And where the encoder cannot match the posterior exactly, the tie tips towards collapse, because a latent that is used then costs the gap, while one that is ignored has none: its posterior is the prior. The same happens with networks ({ref}`sec-collapse`): where the decoder can model the data without $z$, the bound does not reward information in $z$ {cite:p}`chen2017`. Who wants an informative latent has to enforce it, for instance by choosing the decoder's noise; {cite:t}`alemi2018` choose the rate.
 #
-# For the same reason an encoder's KL from the prior does not say whether it is good. All encoders of this family are exact, and their KL takes every value from zero up. An encoder is good if it is close to the *posterior*. Averaged over the data, these posteriors do give the prior: in each latent the posterior's variance $s^2 / \sigma^2$ and that of its means, $1 - s^2 / \sigma^2$, add up to 1. So the rate, information about $x$ plus the KL of this average from the prior {eq}`eq-surgery`, is all information. And codes must be *sampled* from the posterior: its means alone vary less than the prior, and the most probable values of a discrete latent have the wrong frequencies ({ref}`example <sec-toy-mixture>`).
+# For the same reason an encoder's KL from the prior does not say whether it is good. All encoders of this family are exact, and their KL takes every value from zero up. An encoder is good if it is close to the *posterior*. Averaged over the data, these posteriors do give the prior: in each latent the posterior's variance $s^2 / \sigma^2$ and that of its means, $1 - s^2 / \sigma^2$, add up to 1. So the rate, information about $x$ plus the KL of this average from the prior {eq}`eq-surgery`, is all information. And codes must be *sampled* from the posterior: its means alone vary less than the prior, and the most probable values of a discrete latent have the wrong frequencies: a component that makes a tenth of the data can be the most probable one for less than a hundredth ({ref}`example <sec-toy-mixture>`).
 
 
 # %% tags=["nbval-check-output", "check"]
@@ -707,7 +707,7 @@ _ = axes.set(xlabel="principal axis", ylabel="variance")
 fig
 
 # %% [markdown]
-# Read the theorem with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps; as $s \to 0$, the reconstruction becomes PCA's projection onto them. All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise up to the data's would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
+# Read the theorem with the water level in mind. The latents take the $d$ directions of largest variance, those that PCA keeps. ($W$ has this form for any fixed $s^2$ below their variances; as $s \to 0$, the reconstruction becomes PCA's projection onto them.) All others share one number, the noise. Its best value is the mean of their variances, as the best variance of any Gaussian is a mean square. (In {ref}`sec-whole-family` any noise up to the data's would do, as there was a latent for each direction. And if $\lambda_{d+1}$ were zero, the data would lie in a plane of $d$ dimensions; $s$ would go to zero, and the likelihood grow without limit.) And each latent explains its variance *above* the noise, $\lambda_j - s^2$, because the noise is there in its direction too.
 
 # %% [markdown]
 # :::{dropdown} Proof
@@ -828,7 +828,7 @@ plots.curves(arches, x_label=r"rotation $\omega$ (degrees)", y_label="gap (nats)
 # (sec-unit)=
 # ## What goes wrong: the unit of the data
 #
-# A model with a known maximum is a test for code. We give the linear VAE to the training of this book: `elbo_loss` with one sample per example, minibatches, Adam, `fit`. How many nats does it end below the best likelihood, by what the decoder lacks, and by what the encoder misses of the posterior? (Both in closed form, on the training points: the bound with one sample scatters by nats.) The *easy* data are those above. The *hard* ones have the eigenvalues 212, 32, 10.6 and five times 0.24, a strongly stretched cloud, and the model three latents. The third set is the hard one *rescaled*: all its points divided by one number, so that their mean variance is 1.
+# A model with a known maximum is a test for code. We give the linear VAE to the training of this book: `elbo_loss` with one sample per example, minibatches, Adam, `fit`. How many nats does it end below the best likelihood, by what the decoder lacks, and by what the encoder misses of the posterior? (Both in closed form, on the training points: the bound with one sample scatters by nats, as its KL is closed and only the reconstruction is sampled, so that nothing cancels.) The *easy* data are those above. The *hard* ones have the eigenvalues 212, 32, 10.6 and five times 0.24, a strongly stretched cloud, and the model three latents. The third set is the hard one *rescaled*: all its points divided by one number, so that their mean variance is 1.
 
 
 # %%
@@ -883,9 +883,9 @@ print(
 )
 
 # %% [markdown]
-# On the easy data the trained bound comes within a thousandth of a nat of the best likelihood, and never exceeds it; a larger value would prove an error in the code. On the hard data every run is still more than a third of a nat short. Is it the stretched spectrum? Hardly. Divided by one number the shape is the same, and two of the three runs find the maximum almost as well as on the easy data; in the other, two axes are still mixed. It is mostly the *unit* of the data.
+# On the easy data the trained bound comes within a thousandth of a nat of the best likelihood, and never exceeds it; a larger value would prove an error in the code. On the hard data every run is still more than a third of a nat short. Is it the stretched spectrum? Hardly. Divided by one number the shape is the same, and two of the three runs come within a hundredth of a nat of the maximum; in the other, two axes are still mixed. It is mostly the *unit* of the data.
 #
-# With sixteen other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). With the data as they are, the training stays 0.80 ± 0.06 nats short in the bound, 0.33 ± 0.03 at four times the learning rate, 0.22 ± 0.03 with four times the steps; divided by one number, 0.017 ± 0.012 at the same rate and steps, and 0.008 ± 0.004 if each input is divided by its own standard deviation. What the shape does is left: in 19 ± 10 % of the trainings on divided data, axes are still mixed, and in none of them with four times the steps, which end 0.0002 nats short.
+# With sixteen other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). With the data as they are, the training stays 0.80 ± 0.06 nats short in the bound, 0.33 ± 0.03 at four times the learning rate, 0.22 ± 0.03 with four times the steps; divided by one number, 0.017 ± 0.012 at the same rate and steps, and 0.008 ± 0.004 if each input is divided by its own standard deviation. The shape remains: in 19 ± 10 % of the trainings on divided data, axes are still mixed, and in none of them with four times the steps, which end 0.0002 nats short.
 #
 # Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.50 ± 0.02 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.35 ± 0.04 if the learning rates alone are; with both it is 0.017 ± 0.012, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by the standard deviation, one for all inputs or one for each.
 
@@ -953,7 +953,7 @@ print("rescaled, a hundred times less:", bool(conditions["rescaled"] < condition
 # :::{depth-end}
 # :::
 #
-# In all these models the posterior was Gaussian, so at the maximum the encoder matched it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, the water level and the axes do not. The gap can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
+# In all these models the posterior was Gaussian, with one covariance for all $x$, diagonal in the right axes; so an encoder could match it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, as nothing in them was linear; the water level and the axes do not. The gap can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
 
 # %% [markdown]
 # (sec-toys-exercises)=

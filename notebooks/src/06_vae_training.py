@@ -88,7 +88,7 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: minus the term is the squared error over twice its variance, and the logarithm of its width. Code that adds the KL to the summed squared error has chosen the variance $\frac12$, to that averaged over $D$ pixels $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much an error counts. Real-valued pixels get a Gaussian: minus the term is the squared error over twice the variance, plus the logarithm of the width for each pixel. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; if the error is averaged over $D$ pixels, $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: a larger error makes it grow, the logarithm in the density makes it shrink. Without the logarithm it would grow without limit.
 #
 # Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. An error counts most where the decoder is sure. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
@@ -245,7 +245,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-six-steps` most latents have mean 0 and standard deviation 1: they say nothing about this digit, and their KL is zero. The batch and the noise $\varepsilon$ make the gradient random. Both add variance but no bias. In the package `elbo_loss` does steps 2 to 5, `fit` the loop.
 #
-# Three details decide whether it works. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign of the KL it grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
+# Three details matter. The sums over pixels and latents stay *sums*: a mean over the 784 pixels would count the KL 784 times. The network returns $\log \sigma^2$, as its output may be negative and a variance may not; near zero at the start, it lets the clouds begin near the prior. And the pixels are drawn anew in each step: the same digit is then many images, harder to learn by heart. (With the wrong sign the KL grows without limit, and the loss falls below zero, impossible for black-and-white pixels otherwise.)
 #
 # Before a long run, test such code against something exact: the formula of the KL against the mean of $\log q_\phi(z \mid x) - \log p(z)$ over samples; and the bound of a linear VAE against its $\log p_\theta(x)$ ({ref}`chapter 5 <sec-linear-vae>`), which on average it must not exceed, and must equal with the exact posterior as encoder.
 
@@ -363,7 +363,7 @@ fig
 #
 # :::{depth-start} the same in numbers, for five networks each
 # :::
-# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of codes and prior, and of samples and data; five networks each, ± one standard error (here and below):
+# The root mean square error of a reconstruction, and energy distances (zero for equal distributions) of codes and prior, and of samples and data; five networks each, ± one standard error:
 
 # %% tags=["numbers", "columns"]
 print("ingredients     error          codes - prior  samples - data")
@@ -388,7 +388,7 @@ for name, (_, x, z, rebuilt, new) in plane.items():
 # \mathbb{E}_x D_{\mathrm{KL}}\big(q_\phi(z \mid x) \Vert p(z)\big) = \underbrace{I(x; z)}_{\text{information}} + \underbrace{D_{\mathrm{KL}}\big(q(z) \,\Vert\, p(z)\big)}_{\text{mismatch}} .
 # $$
 #
-# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. On the arc, with all three ingredients (± one standard error of five networks, here and below):
+# The mismatch should vanish, and the information should not. The reconstruction term rewards information only, so the loss keeps the information that is worth its nats. On the arc, with all three ingredients (± one standard error of five networks):
 
 # %% tags=["numbers"]
 q, x, z, *_ = plane["all three"]
@@ -406,7 +406,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
     print(f"{name:12} {values.mean():.2f} +- {values.std() / 5**0.5:.2f} nats")
 
 # %% [markdown]
-# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
+# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc, and to close the gap would cost more reconstruction. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
 # Train one on points of your own in {numref}`fig-train-vae`. With a large weight of the KL the samples stay one spot; with weight zero the codes leave the prior.
 
@@ -557,7 +557,7 @@ fig
 # %% [markdown]
 # In {numref}`fig-rate-distortion` rate plus distortion is minus the bound. At weight $\beta$ a nat of rate must buy $\beta$ nats of distortion, so the curve has the slope $-\beta$; at weight 1, where the bound itself is trained, it touches the lowest line. For $\beta > 1$ minus the loss is a looser lower bound of $\log p_\theta(x)$, as the KL is not negative; for $\beta < 1$ it need not be a bound.
 #
-# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: more are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds. The slider shows reconstructions and samples after 180 steps.
+# If the KL counts too much, hardly any rate is left, and the decoder returns nearly the same image for every latent. If it counts too little, reconstructions are good, but the mismatch grows, as the energy distance of codes and prior shows: prior samples fall where no codes are. Weight 1 has the best bound in all runs. But the best bound does not mean the best samples: more are recognized at weight 3. Why? The bound says how well the data are explained; samples also come from latents between the clouds, of which a larger weight leaves fewer. The slider shows reconstructions and samples after 180 steps.
 #
 # :::{dropdown} Rate, mismatch and samples in numbers
 # With 960 steps the rate falls from 39.1 ± 0.2 nats at weight 0.1 to 16.2 ± 0.1 at weight 1 and 0.015 ± 0.003 at weight 30 ({ref}`experiment <exp-rate-distortion>`). There the decoder returns nearly the same image for every latent: the variance of the decoded images, summed over pixels, is 0.3 ± 0.0 then, instead of 23.7 ± 0.4. With a small weight the mismatch grows: the energy distance of the codes from the prior is 1.25 ± 0.05 at weight 0.1, 0.12 ± 0.00 at weight 1. In excess of the share for real digits, the classifiers do not recognize 89.5 ± 0.4 % of the samples of weight 0.1, 79.8 ± 1.2 % of weight 1 and 67.7 ± 1.6 % of weight 3.
@@ -734,7 +734,7 @@ print(
 #
 # Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
 #
-# Digits of 9 by 9 pixels get a weak autoregressive decoder, a logistic regression for each pixel, so that latents pay, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the rate.
+# Digits of 9 by 9 pixels get a weak autoregressive decoder, a logistic regression for each pixel, so that latents pay, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the learning rate.
 
 
 # %% tags=["serves"]
@@ -792,13 +792,13 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (At a smaller rate the plateau of {numref}`fig-watched` was left.) Free bits and warm-up end with a better bound: it was the second kind. A quarter of the rate needs more steps: with four times as many its bound is theirs (box).
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (At a smaller learning rate the plateau of {numref}`fig-watched` was left.) Free bits and warm-up end with a better bound: it was the second kind. A quarter of the learning rate needs more steps: with four times as many its bound is theirs (box).
 #
 # :::{dropdown} At a quarter of the learning rate nothing collapses
 # Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
 # :::
 #
-# So, if latents collapse: check the scale of the likelihood; try warm-up or free bits; then a quarter of the rate, with more steps. Keep what has the better bound.
+# So, if latents collapse: check the scale of the likelihood; try warm-up or free bits; then a quarter of the learning rate, with more steps. Keep what has the better bound.
 #
 # *Sources: A27, C10.*
 
@@ -1071,7 +1071,7 @@ fig
 # %% [markdown]
 # In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network after the Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other gap.
 #
-# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason why the encoder overfits: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder, so the test bound falls, the likelihood does not.
+# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason why the encoder overfits: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder, so its overfitting lowers the test bound, not the likelihood.
 #
 # :::{dropdown} The overfitted part in numbers
 # Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.

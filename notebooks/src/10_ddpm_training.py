@@ -291,7 +291,7 @@ plots.image_grid(bright, titles=titles, tile=1.3)
 # \mathrm{emb}(t) = \big( \sin \nu_0 t, \dots, \sin \nu_{m-1} t,\; \cos \nu_0 t, \dots, \cos \nu_{m-1} t \big) .
 # $$ (def-sinusoidal)
 #
-# The high frequencies distinguish neighboring times, the low ones small times from large ones. A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization. Why in every block? Each must do something else at each noise level, and a signal from the input alone would have to survive all layers.
+# The high frequencies distinguish neighboring times, the low ones small times from large ones. A small perceptron turns the embedding into a vector $e$ for all blocks. {cite:t}`ho2020` *add* a linear map of $e$ to the feature maps, a number for each; {cite:t}`dhariwal2021` let it *scale and shift* them, which is called adaptive normalization. Why in every block? Each must do something else at each noise level, and a signal from the input alone would have to survive all layers.
 #
 # :::{depth-start} three ways to see the whole image, and distances of embedded times
 # :::
@@ -454,7 +454,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss; {cite:t}`nichol2021` let the network mix $\log \beta_t$ and $\log \tilde\beta_t$, between which the best lies.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss, without its gradient in the mean; {cite:t}`nichol2021` let the network mix $\log \tilde\beta_t$, right for known images, and $\log \beta_t$, right for pure noise.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -711,7 +711,7 @@ _ = plots.curves(
 fig
 
 # %% [markdown]
-# On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the noise levels make all the difference between the two schedules (box). At a higher resolution neighboring pixels say nearly the same, and their mean shows through the noise, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
+# On the linear schedule it leaves nearly all unexplained in a good part of the thousand steps ({numref}`fig-two-schedules`). For the bound of a perfect denoiser that hardly matters: with many steps it depends only on the two ends {eq}`eq-snr-limit`. For a training it does: in short trainings of a small network the linear one is as good as the cosine if its times are drawn for the same noise levels (box). At a higher resolution neighboring pixels say nearly the same, and their mean shows through the noise, so a schedule must be shifted towards more noise; and it should end in pure noise, where samples start (box).
 #
 # **The average of the weights.** With a constant learning rate each batch keeps moving the weights. So {cite:t}`ho2020` sample with an {term}`exponential moving average` of them; the gradient steps go on from the weights themselves. With $\theta_n$ the weights after step $n$ and a decay $d$ such as 0.999,
 #
@@ -730,7 +730,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Later it is ahead and fluctuates less. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
+# It is behind at first ({numref}`fig-ema`), since it still contains the poor weights of the beginning. Its memory is about $1 / (1 - d)$ steps, and the training must be several times as long.
 #
 # :::{depth-start} the noise levels matter, and the average has a quarter less excess; train it yourself
 # :::
@@ -791,7 +791,7 @@ assert torch.tensor(mine.losses[-20:]).mean() < 64 / 3
 # (sec-ddpm-samples)=
 # ## Samples
 #
-# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often and so count less, those at which the digit is decided {cite:p}`karras2022` and the very first ones more (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
+# Our network was trained on the 60,000 digits of MNIST by Algorithm 1, but estimates $v$, on the cosine schedule. Times at which next to nothing of the image can be seen are drawn less often and so count less, those at which the digit is decided {cite:p}`karras2022` and those next to the data more (box). And for half of the digits it was given their class, for {ref}`chapter 13 <sec-classifier-free>`; here it gets none.
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten gray digits on black, most of them readable as digits."}, "figure": {"caption": "Forty samples with all thousand steps, not selected.", "name": "fig-ddpm-samples"}}
 samples = record["samples"].float() / 255
@@ -850,7 +850,7 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. Both classifiers rank the models in this order. Only the distance notices whether samples *differ* from each other.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. Only the distance notices whether samples *differ* from each other.
 #
 # **Time by time.** The network is far below every linear estimate until the image is lost in the noise:
 
@@ -869,7 +869,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Had it memorized its training digits, it would be better on them than on test digits at middle times; at four times it is not (box).
+# Had it memorized its training digits, it would be better on them than on test digits; at four times it is not (box).
 
 # %% [markdown]
 # :::{depth-start} the network beats the linear estimate at nearly all times, and is no better on training digits
@@ -1198,7 +1198,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. For digits it is more than eight tenths, at the same levels of noise. The earlier steps decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. The steps before decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]
@@ -1232,10 +1232,10 @@ Slider(
 # | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
-# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: their scale sets the SNR of every step | compare at the same scaling and schedule only |
-# | samples stay noise | pixels on $0, \dots, 255$: $x_T$ was never pure noise | look at $x_T$ |
-# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, which guesses it from the image | other times, at the same noise, must be worse |
-# | hardly any | in training the time is off by one | errors at $t = 1$ to $5$ |
+# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: a quarter of the SNR, so a lower floor | compare at the same scaling and schedule only |
+# | samples stay noise | pixels on $0, \dots, 255$: 16,000 times the SNR; a linear schedule never reaches pure noise | look at $x_t$ in the middle |
+# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or shuffled; it guesses it from the image | other times, at the same noise, must be worse |
+# | hardly any | in training the time is off by one, the same task | errors at $t = 1$ to $5$ |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 

@@ -386,7 +386,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # With the right variance $\beta_t V_{t-1} / V_t$ the slope of the DDPM would give $V_{t-1}$ {eq}`eq-variance-restored`; the last two rows of {eq}`eq-step-error` are $\tilde\beta_t$ and $\beta_t$ less this variance. For DDIM, let $u_t$ be the vector in the plane with the components $\sqrt{\bar\alpha_t\, \lambda}$ (image) and $\sqrt{1 - \bar\alpha_t}$ (noise). Its length is $\sqrt{V_t}$, and its angle $\varphi_t$. The exact estimates are $\hat{x} = \sqrt{\lambda}\, (u_t)_1\, x_t / V_t$ and $\hat\varepsilon = (u_t)_2\, x_t / V_t$, so the slope of {eq}`eq-ddim-step` is $u_{t-1} \cdot u_t / V_t$, which is {eq}`eq-ddim-cosine`. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
 # :::
 #
-# So each error is a square of the step: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error has no factor $\lambda$, so it can be many times a fine detail itself.
+# So each error is a square of the step: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error does not shrink with $\lambda$, so it can be many times a fine detail itself.
 #
 # **Check.** The recursion is compared with 40,000 samples of each sampler in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data; for the DDPM, new noise on top of all the old; for DDIM, the mean of the DDPM. The errors of a step and the slope of DDIM are compared with the companion's coefficients. Exchanged rows, and a slope without the cosine, are rejected.
 
@@ -663,7 +663,7 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.7)
 # %% [markdown]
 # The first two rows show much the same digits: without noise on the way the start decides.
 #
-# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. It compares means and covariances of a classifier's features. (Few images scatter, which makes it larger; most of this bias is taken off. Still, compare equal numbers.)
+# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. (Few images scatter, which makes it larger, even for a perfect sampler; most of this bias is taken off. Compare equal numbers, and count only differences well beyond the bands.)
 
 # %% tags=["serves"]
 seen = {name: x.float() for name, x in load_record(f"{NETWORK}-steps")[0].items()}
@@ -737,7 +737,7 @@ fig
 #
 # **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) makes it worse. Later, where strokes are drawn, it helps DDIM as much as noise at every step ({ref}`experiment <exp-restart>`).
 #
-# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, not recognized are 2.4 ± 0.7 % of $\tilde\beta_t$, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
+# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, $\tilde\beta_t$, 2.4 ± 0.7 % are not recognized, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
 #
 # So, for this network:
 #
@@ -827,7 +827,7 @@ assert copied[0] > 0.9 * copied[1]
 # (sec-inversion)=
 # ## A map from noise to images
 #
-# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same if the step is small. So the more steps, the closer is what comes back after going up and down:
+# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same if the step is small. So the more steps, the closer is what comes back:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of six digits: the originals, and the same after inversion and sampling in five and in thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5 and in 30 steps.", "name": "fig-inversion"}}
 x = to_symmetric(test.images[:6])
@@ -870,7 +870,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. The noise itself does nothing here, for the formula has no $\sigma_t$: it is the mean that reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps (ours makes errors, and twenty are enough); and there is no map.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. So it does, but not by the noise itself, for the formula has no $\sigma_t$: the mean reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps than by DDIM; and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 
@@ -967,7 +967,7 @@ for panel, (name, points) in zip(panels, spoiled.items(), strict=True):
 fig
 
 # %% [markdown]
-# **The schedule does not end at noise.** With $\bar\alpha_T = 0.005$ a training image at $T$ keeps 7 % of its contrast; its mean brightness can be read off, as averaging removes the noise. Sampling starts from noise of mean zero, so images come out of medium brightness {cite:p}`lin2024`.
+# **The schedule does not end at noise.** With $\bar\alpha_T = 0.005$ a training image at $T$ keeps 7 % of its contrast; its mean brightness can be read off, as averaging removes the noise. Sampling starts from noise of mean zero, taken for that of the image, so images come out of medium brightness {cite:p}`lin2024`.
 
 # %% [markdown]
 # :::{dropdown} If you come from the lectures

@@ -135,7 +135,7 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, as for every score.
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, as for every score (by parts; a Gaussian's passes, too).
 #
 # Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps the mean, and $\tilde{x}$ hardly leaves the examples.
 #
@@ -530,7 +530,7 @@ fig
 # \mathrm{d} x = \Big( \frac12 x + \frac{1 + \eta^2}{2}\, \nabla \log q_r(x) \Big)\, \mathrm{d} r + \eta\, \mathrm{d} w
 # $$ (eq-reverse-sde)
 #
-# leads from $q_r$ at a low $r$ to $q_r$ at all later ones. In papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`, whose discrete steps are those of the DDPM.
+# leads from $q_r$ at a low $r$ to $q_r$ at all later ones. In papers it is $\mathrm{d} x = \big( f - \frac{1 + \eta^2}{2} g^2\, \nabla \log q_t \big)\, \mathrm{d} t + \eta\, g\, \mathrm{d} \bar{w}$, with $t$ running backwards. For $\eta = 1$ it is the *reverse-time SDE* of {cite:t}`anderson1982`. To first order its steps are those of the DDPM: mean $x + \frac12 \beta x + \beta \nabla \log q_t$, variance $\beta$.
 #
 # Why may $\eta$ be anything? What $\eta$ adds, the drift $\frac{\eta^2}{2} \nabla \log q_r$ and noise of variance $\eta^2\, \mathrm{d} r$, is Langevin dynamics {eq}`def-langevin` with the step size $h = \eta^2\, \mathrm{d} r$, which leaves $q_r$ as it is.
 #
@@ -602,7 +602,7 @@ for panel, (eta, name) in zip(panels, ((1.0, "SDE"), (0.0, "ODE")), strict=True)
 fig
 
 # %% [markdown]
-# The paths of the SDE are jagged and may cross, those of the ODE smooth, without ever meeting; at each time both have the same distribution ({numref}`fig-same-marginals`).
+# The paths of the SDE are jagged and may cross, those of the ODE smooth, and never meet, since place and time alone decide the velocity; at each time both have the same distribution ({numref}`fig-same-marginals`).
 #
 # **A Gaussian, worked.** Let $x \sim \mathcal{N}(0, \lambda)$ in one dimension. Then $x_t$ has the variance $V_r = 1 + (\lambda - 1)\, e^r$ and the score $-x / V_r$, and the ODE reads $\mathrm{d} x / \mathrm{d} r = \frac12 (1 - 1 / V_r)\, x$. Since $\mathrm{d} V_r / \mathrm{d} r = V_r - 1$, this is $\mathrm{d} \log x = \frac12\, \mathrm{d} \log V_r$:
 #
@@ -700,13 +700,13 @@ assert twice[0] - 0.01 < corrected[0] < plain[0]
 # \log p(x) = \log \mathcal{N}(x_{r_1}; 0, I) + \int_0^{r_1} \nabla \cdot v\; \mathrm{d} r , \qquad r_1 \to - \infty .
 # $$ (eq-flow-likelihood)
 #
-# For a network the divergence is the trace of its Jacobian $J$, which takes one backward pass for each pixel. *Hutchinson's estimator* takes one in all: for a random direction $\nu$ with mean zero and covariance $I$, such as independent signs $\pm 1$,
+# For a network the divergence is the trace of its Jacobian $J$, which takes one backward pass for each pixel. *Hutchinson's estimator* takes one: for a random direction $\nu$ with mean zero and covariance $I$, such as independent signs $\pm 1$,
 #
 # $$
 # \nabla \cdot v = \operatorname{tr} J = \mathbb{E}_\nu \big[ \nu^\top J\, \nu \big] ,
 # $$ (eq-hutchinson)
 #
-# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (In the film, points have the color of the mode in which they end.)
+# since $\mathbb{E}\, \nu_i \nu_j$ is 1 for $i = j$ and 0 otherwise. With one $\nu$ for the whole path the estimate of $\log p(x)$ is unbiased {cite:p}`grathwohl2019`, but for the errors of the solver and of a finite $r_1$, which no averaging removes. (In the film, colors are the modes at the end.)
 
 # %% tags=["figure"]
 _ = torch.manual_seed(0)
@@ -851,7 +851,7 @@ curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
 plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
 
 # %% [markdown]
-# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain; a likely cause of the second is the inexact score, whose errors the bound sums along the whole path. No theorem says that the flow must win.
+# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain; a likely cause of the second is the inexact score, whose errors the bound sums along the whole path.
 #
 # *Sources: E09.*
 
@@ -865,7 +865,7 @@ plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per uni
 # \mathbb{E}[\varepsilon - x \mid x_u] = \frac{x_u - \mathbb{E}[x \mid x_u]}{u} ,
 # $$ (eq-flow-velocity)
 #
-# since $\varepsilon = (x_u - (1 - u)\, x) / u$. So a denoiser, or a score, determines it, and nothing new is learned. Nor is the path new: $x_u = c\, x_t$ with $c = \sqrt{(1 - u)^2 + u^2}$, and the straight line is a noise schedule {eq}`eq-clocks`. A point of the probability flow, multiplied by $c$, moves with exactly this velocity:
+# since $\varepsilon = (x_u - (1 - u)\, x) / u$. So a denoiser, or a score, determines it. Nor is the path new: $x_u = c\, x_t$ with $c = \sqrt{(1 - u)^2 + u^2}$, and the straight line is a noise schedule {eq}`eq-clocks`. A point of the probability flow, multiplied by $c$, moves with exactly this velocity:
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} u} \big( c\; x_{r(u)} \big) = \mathbb{E}[\varepsilon - x \mid x_u] \qquad \text{at} \quad x_u = c\; x_{r(u)} .
@@ -943,7 +943,8 @@ for step in range(1500):
     x, u = uneven.sample((500,)).float(), torch.rand(500)
     noise = torch.randn_like(x)
     x_u = torch.lerp(x, noise, u[:, None])
-    loss = (velocity_net(x_u, 10 * u) - (noise - x)).square().sum(1).mean()
+    v = velocity_net(x_u, 10 * u)  # 10 u, as times below 1 look alike to its sinusoids
+    loss = (v - (noise - x)).square().sum(1).mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -1022,7 +1023,7 @@ fig
 # a = v - s\, \frac{\mathrm{d} a}{\mathrm{d} u} , \qquad \frac{\mathrm{d} a}{\mathrm{d} u} = \frac{\partial a}{\partial x_u}\, v + \frac{\partial a}{\partial u} + \frac{\partial a}{\partial s} ,
 # $$ (eq-mean-flow)
 #
-# and the integral is gone. (The last term is there because $s$ grows with $u$ if the end is fixed.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$, which most examples of a batch get:
+# (The last term is there because $s$ grows with $u$ if the end is fixed.) In the loss the network is the $a$ on the left; the right side, with the network's own derivative (one Jacobian-vector product), is held constant as the target. It is linear in the unknown $v$, so $\varepsilon - x$, whose mean is $v$, can stand in its place, as in flow matching, the case $s = 0$, which most examples of a batch get:
 
 # %%
 show(mean_flow_loss, docstring=False)
@@ -1251,7 +1252,7 @@ plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log
 #
 # **The score without its factor.** If $-\varepsilon_\theta$ takes the place of the score, each step along it is too short by the factor $\sqrt{1 - \bar\alpha_t}$ (0.01 at the first of the thousand times), and Langevin dynamics samples $q(x_t)$ to the power of that factor: for Gaussian data at $t = 100$, with three times the variance.
 #
-# **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE mostly forgets it. With the exact denoiser of the ring, from noise of standard deviation 1 and 1.2:
+# **An ODE from the wrong noise.** The ODE carries an error at its start to the end; the SDE mostly forgets it. With the exact denoiser of the unequal ring, from noise of standard deviation 1 and 1.2:
 
 # %% tags=["numbers", "columns"]
 t, h = 100, 0.05

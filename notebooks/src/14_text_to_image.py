@@ -84,7 +84,7 @@ plots.image_rows({fill(s, 16): draw(s) for s in sentences}, tile=0.75)
 # A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. Everything else is in the book already: a VAE makes the image small, a diffusion model is trained on its codes with a squared error, and guidance exaggerates what the sentence changes.
 # :::
 #
-# What is sought is a distribution, $p(x \mid y)$: a sentence $y$ describes many images $x$.
+# Sought is a distribution, $p(x \mid y)$: a sentence $y$ describes many images $x$.
 
 # %% [markdown]
 # (sec-landscapes)=
@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, which is the bound for a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): to reduce errors below that costs more nats than it gains ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and the codes that are drawn, never quite right, would decode to something else. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, as in the bound of a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): to reduce errors below that costs more nats than it gains ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and the codes that are drawn, never quite right, would decode to something else. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -167,7 +167,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# Each word has a number, and each number a learned vector of 64 components, its *embedding*. (Larger systems cut words into *tokens*.)
+# Each word has a number, and each number a learned vector of 64 components, its *embedding*. 
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
@@ -219,7 +219,7 @@ for name, two in pairs.items():
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
 # $$ (eq-words-as-set)
 #
-# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last, the time $t$ shifts and scales what goes in and out:
+# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last of these, the time $t$ shifts and scales what goes in and out:
 
 # %% tags=["shown", "nbval-check-output"]
 show(PatchBlock.forward, docstring=False)
@@ -323,7 +323,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
     print(f"{name:14}  {count(module):>12}  {of[name].data.num:>7}  {of[name].epochs:>7}")
 
 # %% [markdown]
-# **And it is still a bound.** With the sentence as condition, {eq}`eq-latent-bound` reads
+# **It is still a bound.** With the sentence as condition, {eq}`eq-latent-bound` reads
 #
 # $$
 # \begin{aligned}
@@ -426,7 +426,7 @@ assert visible > 98
 # (sec-obedience)=
 # ## Does it obey, and what does guidance do?
 #
-# **How does one know?** A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of these tests without an error; the last row of the table has them after the first stage, the ceiling for what is drawn.
+# A second network, the *reader*, was trained on other images of all combinations to say which attributes it sees. It reads all renderings of these tests without an error; the last row of the table has them after the first stage, the ceiling for what is drawn.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
 wish = "a small red house at dusk, two trees, the sun high on the left"
@@ -460,10 +460,10 @@ for k, scale in enumerate(found["scale"].tolist()):
 assert all(found[f"{kind}: real"].all() for kind in ("seen", "held out"))
 ceiling = [obeyed(found[f"{kind}: decoded"]) for kind in ("seen", "held out")]
 far = of_part("renderings", "distance", 0)
-print(f"{'renderings':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
+print(f"{'decoded codes':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** Combinations held out gain, on average: there a sentence changes too little. **Why not more?** As the scale rises, the images leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all images of a sentence alike; late, the image shows what was said; guiding in the middle alone obeys as well and stays near (box). We use 2.
+# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** As the scale rises, the images leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all images of a sentence in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -587,8 +587,8 @@ for name, condition in left_out.items():
     print(f"{name:16}  {shown[0]:>12}  {shown[1]:>11}  {shown[2]:>11}")
 
 # %% [markdown]
-# - **Without a sentence** the network draws anything ({numref}`fig-text-scales`, scale 0): about as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Sentences without small words are unlike all others, too, and keep their colors.)
+# - **Without a sentence** the network draws anything: about as many attributes are right as in renderings of *other* sentences.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Sentences without small words, as unlike training, keep their colors.)
 #
 # **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
@@ -625,7 +625,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 #
 # A large enough network can lower its training loss by recalling its images: the best denoiser of a *finite* data set {ref}`does nothing else <sec-denoising>`. It is the mean of the images, each weighted by how well it explains $x_t$; a sentence leaves only those that it describes. A trained network need not become that: with many images a rule for all is likely easier to learn. To be near a training scene proves nothing: new renderings are. Copies are nearer (in pixels) to a training scene than to any of *as many scenes outside training*; if nothing is copied, that holds for half. {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), with standard errors.", "name": "fig-copies"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), ± standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
 curves = {
     "drawn for their sentences": (", their sentences", "nearer, pixels"),
@@ -681,7 +681,7 @@ odd = (
 plots.image_rows({fill(s, 18): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# What the reader finds:
+# The reader finds:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 odd_ones = record_of("odd-sentences")
@@ -701,7 +701,7 @@ for sentence, shows, condition, measure in kinds:
 
 # %% [markdown]
 # - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
-# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. And one tree too many costs a sum of squares little. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
 # - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" is as short, and works (box). In training each sentence had a house.
 #
@@ -753,7 +753,7 @@ print(f"scenes of two trees: {red.sum().item()} of {len(red)} are red")
 # (sec-big-systems)=
 # ## What the large systems do in addition
 #
-# - **Language models read.** Ours learned its words from captions alone. CLIP was trained to tell which caption belongs to which image, T5 to fill gaps in text; both have read far more. Enlarging T5 helped Imagen more than enlarging the U-Net.
+# - **Language models read.** Ours learned its words from captions alone. CLIP was trained to tell which caption belongs to which image, T5 to fill gaps in text; both have read far more. To understand was harder than to draw: enlarging T5 helped Imagen more than enlarging the U-Net.
 # - **Words and patches in one attention.** In ours, words do not see the image; in Stable Diffusion 3 they do.
 # - **Better captions.** DALL-E 3 {cite:p}`betker2023` was trained mostly, Stable Diffusion 3 half on captions that another model wrote: those of the web leave out numbers, colors and places, so such words predict little.
 # - **Two stages.** DALL-E 2 draws CLIP's embedding of an image from the sentence, and the image from that: more varied, but it mixes up whose color is whose, which an embedding need not tell to match its caption.
@@ -938,11 +938,11 @@ exercises.check_both(both)
 # (sec-text-summary)=
 # ## Summary
 #
-# - A sentence becomes a vector for each word; words look at each other, since attention sees a set {eq}`eq-words-as-set`. Each patch reads what it needs {eq}`eq-cross-attention`.
+# - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`. Words look at each other. Each patch reads what it needs {eq}`eq-cross-attention`.
 # - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`.
 # - Guidance helps most where training had no example; large scales leave the data.
 # - Combinations that were never seen are drawn where the changes by single words add up; the one where three decide together mostly fails.
-# - Negation, counting and silence fail: a network learns what predicts images.
+# - Negation, counting and silence fail.
 #
 # (sec-farewell)=
 # ### One bound, all the way down

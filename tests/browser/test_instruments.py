@@ -1111,21 +1111,31 @@ def test_the_riddle_is_scored(context: Any, base: str) -> None:
     visit.page.close()
 
 
+@pytest.fixture(scope="module")
+def scriptless(browser: Any) -> Iterator[Any]:
+    """A page of a browser without scripts."""
+    with browser.new_context(viewport=harness.WIDE, java_script_enabled=False) as context:
+        yield context.new_page()
+
+
+@pytest.fixture(scope="module")
+def motionless(browser: Any) -> Iterator[Any]:
+    """A page of a browser that is asked for little motion."""
+    with browser.new_context(viewport=harness.WIDE, reduced_motion="reduce") as context:
+        yield context.new_page()
+
+
 @pytest.mark.parametrize("label", TABLE)
-def test_without_scripts_there_is_only_the_still(browser: Any, base: str, label: str) -> None:
-    context = browser.new_context(viewport=harness.WIDE, java_script_enabled=False)
-    page = context.new_page()
-    page.goto(base + page_of(label))
-    figure = page.locator(f"#{label}")
+def test_without_scripts_there_is_only_the_still(scriptless: Any, base: str, label: str) -> None:
+    scriptless.goto(base + page_of(label), wait_until="domcontentloaded")
+    figure = scriptless.locator(f"#{label}")
     assert figure.locator("img").first.is_visible()
     assert not figure.locator(".book-instrument").is_visible()
-    context.close()
 
 
 @pytest.mark.parametrize("label", TABLE)
-def test_where_motion_is_unwelcome_it_waits(browser: Any, base: str, label: str) -> None:
-    context = browser.new_context(viewport=harness.WIDE, reduced_motion="reduce")
-    page = context.new_page()
+def test_where_motion_is_unwelcome_it_waits(motionless: Any, base: str, label: str) -> None:
+    page = motionless
     page.goto(base + page_of(label))
     figure = page.locator(f"#{label}")
     figure.scroll_into_view_if_needed()
@@ -1136,7 +1146,6 @@ def test_where_motion_is_unwelcome_it_waits(browser: Any, base: str, label: str)
     before = figure.locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()")
     page.wait_for_timeout(500)
     assert figure.locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()") == before
-    context.close()
 
 
 def test_a_change_of_theme_is_drawn(context: Any, base: str) -> None:
