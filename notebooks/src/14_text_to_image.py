@@ -167,7 +167,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 # (sec-words)=
 # ## From words to vectors
 #
-# Each word has a number, and each number a learned vector of 64 components, its *embedding*. 
+# Each word has a number, and each number a learned vector of 64 components, its *embedding*.
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained. Words are shared: "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
