@@ -273,7 +273,7 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. And the other way around: $n$ values that look like samples from $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin shows $n$ heads with probability $2^{-n}$. By *Pinsker's inequality* the two probabilities of an event differ by at most $\sqrt{D / 2}$, but where $p$ has little mass, the densities may differ by any factor.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. Likewise $n$ values that are typical of $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin $p$ looks like $q$, one with two heads, with the probability $2^{-n}$, as $D(q \Vert p) = \log 2$; the other way around it is infinite, since two heads never show tails.
 #
 # Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. On a test set one such point hides what the model does elsewhere. Added noise prevents such zeros.
 #
@@ -450,7 +450,7 @@ plots.curves(
 # Up to a distance of 5.6 standard deviations the best reverse fit covers both modes ({numref}`fig-mode-choice`). Beyond, it chooses one.
 
 # %% [markdown]
-# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is only twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more.
+# Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is at most twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more.
 #
 # :::{depth-start} to leave out a mode costs log 2 in reverse, the squared distance forward
 # :::
@@ -902,7 +902,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# More noise is a random map, so by the data processing inequality the KL divergence cannot rise with it. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
+# Noise cannot raise the KL divergence: the pair of sample and independent noise has the same one {eq}`eq-kl-chain`, and their sum is a map. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .
@@ -1004,7 +1004,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies without bound: for Gaussians of unit variance that of $k_3$ is smaller below a shift of the mean of 1.12, and that of $k_1$ above ({numref}`fig-estimators`, left).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies ever more: for Gaussians of unit variance that of $k_3$ is smaller below a shift of the mean of 1.12, and that of $k_1$ above ({numref}`fig-estimators`, left).
 #
 # :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::

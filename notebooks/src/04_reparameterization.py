@@ -57,7 +57,7 @@ for axes, (name, estimates) in zip(panels, both.items(), strict=True):
 fig
 
 # %% [markdown]
-# {numref}`fig-two-clouds` has two answers, for $\mathbb{E}\, z^2$ with $z \sim \mathcal{N}(\mu, \sigma^2)$. The *score-function estimator*, in reinforcement learning REINFORCE, uses how the probabilities of the samples change; the *reparameterized* or {term}`path-wise <path-wise gradient>` one, how the samples move. The second varies less here, and trains variational autoencoders.
+# {numref}`fig-two-clouds` has two answers, for $\mathbb{E}\, z^2$ with $z \sim \mathcal{N}(\mu, \sigma^2)$. The *score-function estimator* uses how the probabilities of the samples change; the *reparameterized* or {term}`path-wise <path-wise gradient>` one, how the samples move. The second varies less here, and trains variational autoencoders.
 #
 # :::{admonition} The idea
 # Write the sample as a smooth function of the parameters and of noise that knows nothing of them, $z = \mu + \sigma \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, 1)$. A Gaussian that is stretched and shifted is a Gaussian, so $z$ has the same distribution as before. But the parameters no longer decide what is averaged over, gradient and average may be exchanged, and a single sample gives an unbiased gradient.
@@ -656,7 +656,7 @@ assert [round(factor.item()) for factor in score / path] == [4, 10]
 # :::
 
 # %% [markdown]
-# **Why is one sample enough?** In training one draws a single $z$ for each image. No accurate estimate of each image's bound is needed, only an unbiased one: the minibatch averages over images anyway, and over the samples with them. By the law of total variance, a batch of $N$ images with $M$ samples each has
+# **Why is a single $z$ for each image enough?** No accurate estimate of each image's bound is needed, only an unbiased one: the minibatch averages over images anyway, and over the samples with them. By the law of total variance, a batch of $N$ images with $M$ samples each has
 #
 # $$
 # \operatorname{Var}\, \hat g = \frac{1}{N} \Big( \underbrace{\operatorname{Var}_x\, \mathbb{E}_z\, g}_{\text{between images}} + \frac{1}{M}\, \underbrace{\mathbb{E}_x \operatorname{Var}_z\, g}_{\text{between samples}} \Big) .
@@ -724,7 +724,7 @@ plots.curves(
 # (sec-encoder-learns)=
 # ## Training an encoder, rightly and wrongly
 #
-# We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`: one `rsample`, and the KL divergence in closed form; by {eq}`eq-kl-diagonal` its gradient is $\mu$ in the mean and $\sigma - 1 / \sigma$ in the standard deviation. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
+# We train an encoder of one affine layer for the solvable model, whose posterior is known, with four losses. The first is the bound of `elbo_terms`: one `rsample`, and the KL divergence in closed form, whose gradient, by {eq}`eq-kl-diagonal`, is $\mu$ in the mean and $\sigma - 1 / \sigma$ in the standard deviation. The next two have `sample` in the place of `rsample`, once with the whole bound by samples and once with the closed KL. The last is the score-function estimator; its loss has the gradient of minus the bound, not its value.
 
 
 # %%
@@ -827,7 +827,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# The table has means over the last 300 steps. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter, while the loss falls.
+# The table has means over the last 300 steps. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter.
 #
 # **On real digits.** How far is the score function from the path-wise estimator in a real encoder? We take 100 digits and the gradient in the biases of its last layer. Each estimate gets eleven samples, that is, passes through the decoder.
 #
@@ -1189,7 +1189,7 @@ plots.curves(
 # :::
 
 # %% [markdown]
-# **Discrete latents** jump by nature: a Bernoulli variable $z \in \{0, 1\}$ with $\pi = \Pr(z = 1) = 1 / (1 + e^{-\eta})$ has no smooth $g$:
+# **Discrete latents** jump by nature: a Bernoulli variable $z \in \{0, 1\}$ with $\pi = \Pr(z = 1) = 1 / (1 + e^{-\eta})$ is $1[u < \pi]$ for uniform $u$, a step in $\eta$, without slope even if $f$ is smooth:
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
@@ -1569,7 +1569,7 @@ exercises.check_coin(coin_gradient)
 #
 # - The gradient of an expectation has two terms {eq}`eq-product-rule`: the samples change, and the function changes. Differentiating a drawn sample gives the second alone; for the encoder that is zero on average {eq}`eq-score-mean-zero`.
 # - The score-function estimator {eq}`eq-score-gradient` makes an expectation of the first term. It needs only values of $f$, and a baseline {eq}`eq-leave-one-out`.
-# - Reparameterization {eq}`eq-path-gradient` makes the first term vanish. It needs a smooth $f$; in torch it is `rsample`. One sample for each image is enough {eq}`eq-one-sample`.
+# - Reparameterization {eq}`eq-path-gradient` makes the first term vanish. It needs smooth $f$ and $g$; in torch it is `rsample`. One sample for each image is enough {eq}`eq-one-sample`.
 # - The score term of $\log q_\phi$ may be dropped {eq}`eq-sticking`, and with $K$ samples inside the logarithm reparameterized again {eq}`eq-dreg`.
 # - Where $f$ jumps or the latents are discrete, sum over few values, use the score function, or accept a bias.
 #

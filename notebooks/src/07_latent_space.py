@@ -146,7 +146,7 @@ for name, z in codes.items():
 # %% [markdown]
 # The VAE fails a quarter of the time, the autoencoder half of the time even if we draw from a Gaussian fitted to its codes. (One network each, with 16 latents; they also differ in likelihood and length of training.)
 #
-# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So the holes that remain lie between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
+# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So on the plane holes remain between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
 #
 # :::{depth-start} the holes lie between the classes; train the map yourself
 # :::
@@ -570,7 +570,7 @@ both_maps(tables, "correlation")
 # \mathrm{I}(z; v) = D_{\mathrm{KL}} \big( p(z, v) \,\Vert\, p(z)\, p(v) \big) .
 # $$ (def-mutual-information)
 #
-# Estimated from $n$ examples in $20 \times 20$ bins, it is too large: by chance, bins are never filled in exact proportion, and each deviation counts as information. For independent variables that is about $19^2 / (2n)$ nats, 0.04 for our 5,000 houses; shuffled factors show it, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a fraction of the entropy $H(v_k)$:
+# Estimated from $n$ examples in $20 \times 20$ bins, it is too large: by chance, bins are never filled in exact proportion, and each deviation counts as information. For independent variables that is about $19^2 / (2n)$ nats, 0.04 for our 5,000 houses; shuffled factors show it, and an entry of that size means nothing. And several latents may share a factor. So the {term}`mutual information gap` (MIG) {cite:p}`chen2018` takes, for each factor $v_k$, the difference between the two most informative latents $j_1$ and $j_2$, as a fraction of the binned entropy $H(v_k)$:
 #
 # $$
 # \mathrm{MIG}_k = \frac{1}{H(v_k)} \Big( \mathrm{I}(z_{j_1}; v_k) - \mathrm{I}(z_{j_2}; v_k) \Big) .
@@ -691,7 +691,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# Some rows turn the house or change its light, size or color; two change little. Such a grid shows what the decoder does with a latent at one code, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its true factors:
+# From −1.8 to 1.8, 93 % of the prior, some rows turn the house or change its light, size or color; two change little. Such a grid shows what the decoder does with a latent at one code, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its factors:
 
 
 # %% tags=["numbers", "columns"]
@@ -718,7 +718,7 @@ for k, name in enumerate(house.names):
     print(f"{name:9}  " + "  ".join(shown))
 
 # %% [markdown]
-# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) Azimuth, light, size and hue move by about half of their range with their own latent (of 0.68 at most), and hardly with the others. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
+# (Fractions of each factor's range, over 300 houses, for a latent from −1 to 1.) Azimuth, light, size and hue move by about half of their range with their own latent (0.68 if codes fill the prior), and hardly with the others. The latent of elevation, the factor with the smallest gap, fails. So editing by one latent works where a factor has a latent to itself; test that with something other than the model.
 #
 # *Sources: B17.*
 

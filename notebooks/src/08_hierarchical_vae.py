@@ -142,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The ladder of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The model of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -300,7 +300,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 # \log \frac{q(z_{1:T} \mid x)}{p_\theta(z_{1:T})} = \log \frac{q(z_T \mid x)}{p(z_T)} + \sum_{t=1}^{T-1} \log \frac{q(z_t \mid z_{t+1}, x)}{p_\theta(z_t \mid z_{t+1})} .
 # $$
 #
-# The mean under $q$, taken first over $z_t$ given $z_{t+1}$, turns each logarithm into a KL divergence (this is the chain rule {eq}`eq-kl-chain`):
+# The mean under $q$, taken first over $z_t$ given $z_{t+1}$, turns each logarithm into a KL divergence (the chain rule {eq}`eq-kl-chain`):
 #
 # $$
 # \begin{aligned}
@@ -355,7 +355,7 @@ by_level = torch.stack(levels[1:] + levels[:1])
 verify("eq-kl-levels", terms.kl[:, :2], by_level[:2], monte_carlo)
 
 # %% [markdown]
-# When is the bound tight? As for one latent, if $q$ is the exact posterior, and then every draw has the same importance weight (a test of code, on a chain where both are known):
+# When is the bound tight? As for one latent, if $q$ is the exact posterior, and then every draw has the same importance weight (a test of code on a linear Gaussian chain, where both are formulas; for another $q$ the gap must be its KL divergence from the posterior):
 #
 # $$
 # q = p_\theta(z_{1:T} \mid x) \;\Longrightarrow\; \log \frac{p_\theta(x, z_{1:T})}{q(z_{1:T} \mid x)} = \log p_\theta(x) \;\text{ for every draw } z_{1:T} .
@@ -689,7 +689,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 # (sec-dead-levels)=
 # ## Explaining away, and why levels die
 #
-# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and with a $q$ that cannot follow, the bound favors a model without it. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
+# What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and with a $q$ that cannot follow, the bound favors a model without it. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A $q(z_1 \mid z_2, x)$ that sees both can follow. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
@@ -722,7 +722,7 @@ fig
 # \end{aligned}
 # $$ (eq-level-above)
 #
-# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, compared with that of one level of as many latents, parameters and steps. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. In that chain a second level brings nothing, so its death is no loss.
+# The first line is the bound of a VAE with the latent $z_1$ and a learned prior for it: that is what levels above are *good for*. If they carry nothing, an ordinary VAE is left, and it may be a good one: whether levels are worthwhile is said by the bound on test data, compared with that of one level of as many latents, parameters and steps. The second line is what they *cost*. There is no $x$ in $p_\theta(z_{>1} \mid z_1)$: to infer the upper levels one must know $z_1$. A $q$ in which they depend on it can make this line zero. A $q$ with independent levels has to fit $p_\theta(z_{>1} \mid z_1)$ by one distribution for all draws of $z_1$, and cannot, unless the levels are independent in the model, too; then there is no gain, either. One chain can be solved (box): there the bound with independent levels is highest where $z_1$ does not depend on $z_2$ at all, so training by it switches the top level off. That shows the cost alone: in that chain a second level brings nothing.
 #
 # :::{depth-start} in a chain that can be solved, the best independent levels silence the top
 # :::
@@ -810,7 +810,7 @@ plots.bars(
 # %% [markdown]
 # **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): with normalization it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
-# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. The bottom-up form of these small runs kept its top; {cite:t}`sonderby2016` found upper levels inactive in deeper ones.
+# **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. ({cite:t}`sonderby2016` found upper levels inactive in deeper ones.)
 #
 # **Warm-up** lets the weight of the KL divergences rise from 0 to 1, here during the first 30 percent of the steps {cite:p}`sonderby2016`, so that the levels below can learn to use $z_t$ before it is punished. It raises the bound of all forms, even of the first, whose top stays nearly dead, and most that of the ladder, which without it is the lowest of the four (why is open).
 #
@@ -834,13 +834,11 @@ plots.bars(
 # (sec-levels-speak)=
 # ## What each level determines
 #
-# Keep $z_t$ and draw the levels below anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by the part that $z_t$ explains and $z_{t+1}$ does not:
+# Keep $z_t$ and draw the levels below anew. The variance of the image that is still *open* given $z_t$ grows from level to level, by the part that $z_t$ explains and $z_{t+1}$ does not (law of total variance):
 #
 # $$
 # \mathbb{E} \operatorname{Var}(x_j \mid z_{t+1}) = \mathbb{E} \operatorname{Var}(x_j \mid z_t) + \mathbb{E} \operatorname{Var}\big( \mathbb{E}[x_j \mid z_t] \,\big|\, z_{t+1} \big) .
 # $$ (eq-open-variance)
-#
-# This is the law of total variance, in a chain.
 #
 # **Check.** In the linear chain every term is a number. The sum without its second term is rejected.
 
@@ -856,7 +854,7 @@ wrong = {"without the means": given}
 verify("eq-open-variance", with_above, given + between, exact, rejects=wrong)
 
 # %% [markdown]
-# Move the slider. In each row the levels from $t$ upwards are drawn once, those below for each image. Shown are means of $p_\theta(x \mid z_1)$, so at level 1 nothing is open.
+# In each row the levels from $t$ upwards are drawn once, those below for each image. Shown are means of $p_\theta(x \mid z_1)$, so at level 1 nothing is open.
 
 
 # %% tags=["figure"]
@@ -1001,7 +999,7 @@ print("and fewer than half add anything:", bool(between[1] < 0.5))
 # (sec-deep-ladders)=
 # ## Deep ladders: NVAE and VDVAE
 #
-# NVAE {cite:p}`vahdat2020` and VDVAE {cite:p}`child2021` have dozens of levels, for photographs. The latents are feature maps, many at each resolution, the coarse ones at the top. What is new?
+# NVAE {cite:p}`vahdat2020` and VDVAE {cite:p}`child2021` have dozens of levels, for photographs. The latents are feature maps, many at each resolution, the coarse ones at the top.
 #
 # - **A path for each level.** In a chain, whatever an upper level knows reaches the image through the drawn $z_1$ only. Here a tensor runs down beside the latents and carries all that was drawn above, so each level acts on the image directly. Then levels can explain each other away, so the message sees the features of the image *and* this tensor.
 # - **A correction instead of a product.** NVAE writes $q$ relative to the prediction $\mathcal{N}(\mu, s^2)$, as $\mathcal{N}(\mu + \Delta,\, s^2 f^2)$. A product, $\Delta = w (m - \mu)$ and $f^2 = 1 - w$, can only narrow the prediction; this form can also widen it. In both, a level without a correction adds nothing:

@@ -44,7 +44,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step, without a chain. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -416,7 +416,7 @@ plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 # \mathrm{lin}_t = \frac1D \sum_{j=1}^{D} \frac{\bar\alpha_t\, \lambda_j}{\bar\alpha_t\, \lambda_j + 1 - \bar\alpha_t} .
 # $$ (eq-linear-bound)
 #
-# A network could compute that estimate; where it is worse, it has seen too few such times, or its output is hard to make. Here is one for $8 \times 8$ digits that estimates the noise:
+# A network could compute it; where it is worse, it has seen few such times, or the output is hard to make. Here is one for $8 \times 8$ digits that estimates the noise:
 
 # %% tags=["numbers", "columns"]
 small_train, small_test = data.load("digits", "train"), data.load("digits", "test")
@@ -811,7 +811,7 @@ print(" ".join(letters[10:]))
 # :::{depth-end}
 # :::
 #
-# **How good are the samples?** Three measures compare them with real digits and with decoder means of the VAE of chapter 6.
+# **How good are the samples?** Three measures compare them with real digits and decoder means of chapter 6's VAE.
 #
 # 1. *Not recognized*: the fraction of images that two classifiers with an eleventh class, *no digit*, do not recognize, in excess over all test digits. They were trained on real digits and on corrupted ones (cut, pasted, mirrored, warped), never on samples of a model; both kinds were blurred and shifted alike, so that sharpness does not distinguish them. We print the mean of both, and state a difference only where both see it.
 # 2. *Sure*: the probability of the likeliest class, by a classifier of the ten classes.
@@ -1198,7 +1198,7 @@ _ = plots.curves({"": (rate, distortion)}, x_label=in_bits, y_label=in_levels, a
 fig
 
 # %% [markdown]
-# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. The steps before decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. So an image can be sent progressively; the slider shows what the receiver of $x_t$ would draw:
+# Nearly all of the distortion is removed at small rates ({numref}`fig-rate-by-time`). {cite:t}`ho2020` found this shape on photographs, with 93 percent of the rate in the last hundred of a thousand steps. The steps before decide, for very few bits, which digit it is and how it is written; the last ones describe fine detail, of which there is much and which cannot be predicted. The slider shows what the receiver of $x_t$ would draw:
 
 
 # %% tags=["figure"]
@@ -1227,15 +1227,15 @@ Slider(
 # (sec-ddpm-wrong)=
 # ## What goes wrong: from symptom to cause
 #
-# Algorithm 1 runs even if its input is wrong.
+# Algorithm 1 runs even if its input is wrong. Of a wrong time the loss hardly tells, as the image shows its noise level.
 #
 # | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
 # | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: a quarter of the SNR, so a lower floor | compare at the same scaling and schedule only |
-# | samples stay noise | pixels on $0, \dots, 255$: 16,000 times the SNR; a linear schedule never reaches pure noise | look at $x_t$ in the middle |
-# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or shuffled; it guesses it from the image | other times, at the same noise, must be worse |
-# | hardly any | in training the time is off by one, the same task | errors at $t = 1$ to $5$ |
+# | samples stay noise | pixels on $0, \dots, 255$: 16,000 times the SNR; on linear schedules training never sees the noise of the start | look at $x_t$ in the middle |
+# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or is shuffled | other times, at the same noise, must be worse |
+# | hardly any | in training the time is off by one, so the sampler asks wrongly | errors at $t = 1$ to $5$ |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 

@@ -195,7 +195,7 @@ Film(
 # \mathbb{E}[x_{t-1} \mid x_t] = \sqrt{\alpha_t}\, \frac{V_{t-1}}{V_t}\; x_t , \qquad \text{all } T \text{ steps:} \quad x_0 = \frac{\sqrt{\bar\alpha_T}\, \lambda}{V_T}\; x_T = \mathbb{E}[x \mid x_T] .
 # $$ (eq-noiseless)
 #
-# A thousand perfect steps end where a single call leads: at the best estimate from pure noise. For $\lambda = 1$ every $V_t$ is 1, a step has the mean $\sqrt{\alpha_t}\, x_t$, and the samples have the variance $\bar\alpha_T = 0.00004$ instead of 1. Each step takes a conditional mean; these means are linear, so the mean of a mean is again one.
+# A thousand perfect steps end where a single call leads: at the best estimate from pure noise. For $\lambda = 1$ every $V_t$ is 1, a step has the mean $\sqrt{\alpha_t}\, x_t$, and the samples have the variance $\bar\alpha_T = 0.00004$ instead of 1. Each step takes a conditional mean; these means are linear, so the mean of a mean is one, too.
 #
 # **What the noise repairs.** A mean has too little variance. What it lacks is $\mathrm{Var}[x_{t-1} \mid x_t]$, all that $x_t$ does not say about $x_{t-1}$ {eq}`eq-optimal-variance`. Because $V_t = \alpha_t V_{t-1} + \beta_t$, the two add up:
 #
@@ -280,7 +280,7 @@ fig
 #
 # *Proof*, from $T$ down: if it holds at $t$, the fraction is $\mathcal{N}(0, I)$ given $x$. So $x_{t-1}$ has the mean $\sqrt{\bar\alpha_{t-1}}\, x$ and the variance $(1 - \bar\alpha_{t-1} - s_t^2) + s_t^2$. $\square$
 #
-# One usually sets $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ nothing is drawn anew, and the sampler is called {term}`DDIM`: it takes $x_t$ apart into the estimate and the predicted noise $\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, \hat{x}) / \sqrt{1 - \bar\alpha_t}$ and mixes the two with new weights ({numref}`fig-step-apart`):
+# Usually $s_t^2 = \eta^2\, \tilde\beta_t$. With $\eta = 1$ the step is the posterior of the DDPM. With $\eta = 0$ nothing is drawn anew, and the sampler is called {term}`DDIM`: it takes $x_t$ apart into the estimate and the predicted noise $\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\, \hat{x}) / \sqrt{1 - \bar\alpha_t}$ and mixes the two with new weights ({numref}`fig-step-apart`):
 #
 # $$
 # x_{t-1} = \sqrt{\bar\alpha_{t-1}}\; \hat{x} + \sqrt{1 - \bar\alpha_{t-1}}\; \hat\varepsilon .
@@ -386,7 +386,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # With the right variance $\beta_t V_{t-1} / V_t$ the slope of the DDPM would give $V_{t-1}$ {eq}`eq-variance-restored`; the last two rows of {eq}`eq-step-error` are $\tilde\beta_t$ and $\beta_t$ less this variance. For DDIM, let $u_t$ be the vector in the plane with the components $\sqrt{\bar\alpha_t\, \lambda}$ (image) and $\sqrt{1 - \bar\alpha_t}$ (noise). Its length is $\sqrt{V_t}$, and its angle $\varphi_t$. The exact estimates are $\hat{x} = \sqrt{\lambda}\, (u_t)_1\, x_t / V_t$ and $\hat\varepsilon = (u_t)_2\, x_t / V_t$, so the slope of {eq}`eq-ddim-step` is $u_{t-1} \cdot u_t / V_t$, which is {eq}`eq-ddim-cosine`. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
 # :::
 #
-# So each error is a square of the step: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error does not shrink with $\lambda$, so it can be many times a fine detail itself.
+# So, but for the last step, each error is a square: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error does not shrink with $\lambda$, so it can be many times a fine detail itself.
 #
 # **Check.** The recursion is compared with 40,000 samples of each sampler in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data; for the DDPM, new noise on top of all the old; for DDIM, the mean of the DDPM. The errors of a step and the slope of DDIM are compared with the companion's coefficients. Exchanged rows, and a slope without the cosine, are rejected.
 
@@ -663,7 +663,7 @@ plots.image_rows({name: to_unit(x) for name, x in drawn.items()}, tile=0.7)
 # %% [markdown]
 # The first two rows show much the same digits: without noise on the way the start decides.
 #
-# A measurement needs more digits: 1000 by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`. (Few images scatter, which makes it larger, even for a perfect sampler; most of this bias is taken off. Compare equal numbers, and count only differences well beyond the bands.)
+# Measure 1000 digits by each sampler and number of steps, and their {ref}`Fréchet distance <sec-ddpm-samples>` from the training digits {eq}`def-frechet`, by means and covariances of features. (Few images scatter, which makes it larger, even for a perfect sampler; most of this bias is taken off. Compare equal numbers, and only differences well beyond the bands.)
 
 # %% tags=["serves"]
 seen = {name: x.float() for name, x in load_record(f"{NETWORK}-steps")[0].items()}
@@ -739,7 +739,7 @@ fig
 #
 # **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, $\tilde\beta_t$, 2.4 ± 0.7 % are not recognized, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
 #
-# So, for this network:
+# For this network:
 #
 # | you want | take |
 # |---|---|
@@ -870,7 +870,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. So it does, but not by the noise itself, for the formula has no $\sigma_t$: the mean reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps than by DDIM; and there is no map.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. So sampling is, but not by the noise itself, for the formula has no $\sigma_t$: the mean reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps than by DDIM; and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 

@@ -529,7 +529,7 @@ assert not on_mnist or (common[-2] > 0.5 and common[3] < 0.1 and size[1] < 0.1 *
 fig
 
 # %% [markdown]
-# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits. So guidance moves all digits of a class in one direction, and they lose variety, as measured; a likely cause is that they leave the region of noisy digits. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* $x_t$ shows its class, the two estimates agree, and nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
+# **Why an interval?** *Early*, $x_t$ says next to nothing. The two estimates are about the mean image of the class and that of all digits. So guidance moves all digits of a class in one direction; they lose variety, likely as they leave the noisy digits. *In the middle* the difference depends on $x_t$: here the class is decided, and guidance sorts. *Late* $x_t$ shows its class, the two estimates agree, and nothing is left to exaggerate. So {cite:t}`kynkaanniemi2024` guide only within an interval of noise levels.
 #
 # **Why autoguidance?** The estimate without a label does not know the class, and it is also worse. {cite:t}`karras2024` use only the latter: they guide by a *weaker network with the same label*. Both networks put probability in the same wrong places, the weaker one more. The difference points from there to the data, and exaggerates nothing about the class: images should get better without losing variety. That fails if the two err in unrelated ways, or equally.
 
@@ -609,7 +609,7 @@ fig
 # \mathbb{E}[x \mid x_t, y] = \hat{x} + C_t A^\top \big( A C_t A^\top + \sigma_y^2 I \big)^{-1} (y - A \hat{x}) .
 # $$ (eq-posterior-denoiser)
 #
-# For Gaussian data that is so, with $C_t = \big( S^{-1} + \mathrm{SNR}_t\, I \big)^{-1}$.
+# For Gaussian data of covariance $S$ that is so, with $C_t = \big( S^{-1} + \mathrm{SNR}_t\, I \big)^{-1}$.
 # :::
 #
 # :::{dropdown} Proof, and the posterior of Gaussian data
@@ -667,7 +667,7 @@ wrong = {"the prior": torch.cat([mu, S.flatten()]), "no noise": no_noise}
 verify("eq-normal-posterior", left, right_side, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# And if $q(x \mid x_t)$ has several modes? On the ring the first coordinate is measured to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly.
+# And if $q(x \mid x_t)$ has several modes? On the ring, of radius 1.25, the first coordinate is measured to be 0.9, with noise of standard deviation 0.1. Two components explain this well; a third, at the very right, hardly.
 
 # %% tags=["serves"]
 _ = torch.manual_seed(0)
@@ -1067,7 +1067,7 @@ assert (nearest < width / 2).double().mean() > 0.9 and much.norm(dim=1).max() < 
 fig
 
 # %% [markdown]
-# They end at modes of the *noisy* density: with little noise at the centers of the clusters, with much in the empty middle. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike. Likely causes are the large scale, and that a mode lacks the random detail that every draw has.
+# They end where the mean noisy log-density is largest: with little noise at the centers of the clusters, with much in the empty middle. DreamFusion mixes all times, and guides with $w = 100$. Its objects are smooth, saturated and alike. Likely causes are the large scale, and that a mode lacks the random detail that every draw has.
 #
 # *Sources: B03.*
 
