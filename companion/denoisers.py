@@ -37,6 +37,25 @@ def denoised(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
     return x_hat.to(x_t)  # autocast gives bfloat16
 
 
+def check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Refuse a denoiser that was made for other noise at the times which it is given."""
+    own = getattr(denoiser, "schedule", None)
+    if not isinstance(own, Schedule) or not checks.has_values(own.log_alpha_bar):
+        return
+    own.check_times(schedule.times, "schedule.times", 0)
+    theirs, ours = own.log_alpha_bar[schedule.times.to(own.times.device)], schedule.log_alpha_bar
+    if not torch.allclose(theirs, ours.to(theirs), rtol=1e-4, atol=1e-6):
+        raise ValueError(
+            "schedule must have the noise of the denoiser's own at its times; another was given"
+        )
+
+
+def made_of(denoiser: Denoiser, made: Denoiser) -> Denoiser:
+    """What is made of a denoiser, which serves the same noise only."""
+    vars(made)["schedule"] = getattr(denoiser, "schedule", None)
+    return made
+
+
 class NoisePredictor(nn.Module):
     """A denoiser from a network that estimates the noise in x_t.
 

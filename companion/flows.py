@@ -106,7 +106,10 @@ def ode_log_prob(
     def velocity(state: Tensor, s: Tensor) -> Tensor:
         with torch.enable_grad():
             x_s = state[:, :-1].reshape(x.shape).requires_grad_()
-            speed = (x_s + _score(score_at_level, x_s, s)) / 2
+            score = _score(score_at_level, x_s, s)
+            if not score.requires_grad:
+                raise ValueError("score_at_level must be differentiable; it was cut off from x")
+            speed = (x_s + score) / 2
             rate = _divergence(speed, x_s, directions)
         return torch.cat([speed.flatten(1), rate[:, None]], 1).detach()
 
@@ -201,6 +204,7 @@ class Flow(nn.Module):
         checks.floating(u=u)
         checks.shape((len(x_u),), u=u)
         v: Tensor = self.network(x_u, 1000 * u, *condition)
+        checks.shape(tuple(x_u.shape), **{"the network's output": v})
         return v
 
 
@@ -294,6 +298,7 @@ def _monotone(low: float, high: float, **times: Any) -> Tensor:
     """The one argument as a tensor of at least two numbers in [low, high], all falling or all rising."""
     ((name, _),) = times.items()
     levels = checks.numbers(**times)
+    levels = levels if levels.is_floating_point() else levels.double()  # those of bytes would wrap
     checks.shape(("levels",), **{name: levels})
     checks.within(low, high, **{name: levels})
     checks.finite(**{name: levels})

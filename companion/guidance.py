@@ -13,7 +13,14 @@ from torch import Tensor
 
 from companion import checks
 from companion.ddpm import Ddpm, denoising_loss
-from companion.denoisers import Denoiser, NoisePredictor, denoised, spectrum
+from companion.denoisers import (
+    Denoiser,
+    NoisePredictor,
+    check_times_of,
+    denoised,
+    made_of,
+    spectrum,
+)
 from companion.networks.unet import Condition
 from companion.schedule import Batch, Schedule, per_example
 
@@ -89,7 +96,7 @@ def guided(
     def unconditional(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         return denoiser(x_t, t, null, *condition)
 
-    return extrapolated(conditional, unconditional, scale, interval)
+    return extrapolated(made_of(denoiser, conditional), unconditional, scale, interval)
 
 
 def extrapolated(
@@ -122,15 +129,15 @@ def extrapolated(
         raise ValueError(f"interval must rise, from 0 or more; {interval} was given")
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
-        better = strong(x_t, t, *condition)
+        better = denoised(strong, x_t, t, *condition)
         inside = (low < t) & (t <= high)
         if checks.reads_at_once(t) and not bool(inside.any()):
             return better
-        worse = weak(x_t, t, *condition)
+        worse = denoised(weak, x_t, t, *condition)
         each = torch.where(inside, scale, 1.0)
         return worse + per_example(each, x_t) * (better - worse)
 
-    return x_hat
+    return made_of(strong, x_hat)
 
 
 def posterior_denoiser(
@@ -173,6 +180,7 @@ def posterior_denoiser(
     """
     checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
+    check_times_of(denoiser, schedule)
     checks.shape(("measurements", "dim"), A=A)
     num, dim = A.shape
     checks.shape(("batch", num), y=y)
@@ -188,6 +196,9 @@ def posterior_denoiser(
             raise ValueError(
                 f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
             )
+        checks.floating(x_t=x_t)
+        checks.shape((len(x_t),), t=t)
+        schedule.check_times(t)
         if checks.reads_at_once(t) and bool((t != t[0]).any()):
             raise ValueError(f"t must be the same for all examples; {t.tolist()} was given")
         checks.shape((len(x_t), dim), x_t=x_t.flatten(1))
@@ -198,7 +209,7 @@ def posterior_denoiser(
         correction = torch.linalg.solve((AU * C_t) @ AU.T + noise_cov, residual.T).T
         return x_hat + (correction @ AU * C_t @ U.T).view_as(x_hat).to(x_hat)
 
-    return posterior_mean
+    return made_of(denoiser, posterior_mean)
 
 
 def _null(denoiser: Denoiser, label: Tensor) -> float:

@@ -54,6 +54,7 @@ class MeanFlow(nn.Module):
         checks.shape((len(x_u),), step=step)
         checks.precision(self, u=u, step=step)
         a: Tensor = self.network(x_u, TIME_SCALE * u, step[:, None])
+        checks.shape(tuple(x_u.shape), **{"the network's output": a})
         return a
 
 
@@ -110,7 +111,6 @@ def mean_flow_loss(
     Source: Geng et al. 2025, Algorithm 1. Book: chapter 12.
     """
     checks.batch(2, x=x)
-    checks.function(average=average)
     checks.in_range(0, 1, instant=instant)
     first, second = torch.rand(2, len(x), device=x.device, dtype=x.dtype)
     at_once = torch.rand(len(x), device=x.device) < instant

@@ -388,8 +388,9 @@ def _check_samples(x: Tensor, y: Tensor) -> None:
 
 
 def _ranks(values: Float[Tensor, "num dim"]) -> Int[Tensor, "num dim"]:
-    """Rank of each value in its column, from 0."""
-    return values.argsort(dim=0).argsort(dim=0)
+    """How many values of its column are smaller: its rank from 0, where equal values have the same."""
+    columns = values.T.contiguous()
+    return torch.searchsorted(columns.sort(dim=1).values, columns).T
 
 
 def _array(values: Tensor) -> Any:

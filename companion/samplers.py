@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, denoised
+from companion.denoisers import Denoiser, check_times_of, denoised
 from companion.elbo import LatentChain
 from companion.runtime import progress_bar
 from companion.schedule import Batch, ReverseCoefficients, Schedule
@@ -164,7 +164,6 @@ def ddim_invert(
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
     checks.instance(Schedule, schedule=schedule)
-    checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
 
     def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:
@@ -312,8 +311,7 @@ def _walk(
     A step may call the denoiser, at its time, as often as it likes.
     """
     checks.function(denoiser=denoiser)
-    checks.instance(Schedule, schedule=schedule)
-    _check_times_of(denoiser, schedule)
+    check_times_of(denoiser, schedule)
     name = {"x_0" if up else "x_T": x_t}
     checks.precision(denoiser, **name)
     checks.batch(1, **name)
@@ -336,19 +334,6 @@ def _steps(
             with torch.no_grad():  # not around the yield: there the caller's setting holds
                 x_t = step(t, x_t, x_hat)
             yield x_t
-
-
-def _check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
-    """Refuse a denoiser that was made for other noise at the times which it is given."""
-    own = getattr(denoiser, "schedule", None)
-    if not isinstance(own, Schedule) or not checks.has_values(own.log_alpha_bar):
-        return
-    own.check_times(schedule.times, "schedule.times", 0)
-    theirs, ours = own.log_alpha_bar[schedule.times.to(own.times.device)], schedule.log_alpha_bar
-    if not torch.allclose(theirs, ours.to(theirs), rtol=1e-4, atol=1e-6):
-        raise ValueError(
-            "schedule must have the noise of the denoiser's own at its times; another was given"
-        )
 
 
 def _check_coefficients(schedule: Schedule, q: ReverseCoefficients) -> None:

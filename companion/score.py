@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal, Normal
 
 from companion import checks
-from companion.denoisers import Denoiser, denoised
+from companion.denoisers import Denoiser, check_times_of, denoised
 from companion.runtime import progress_bar
 from companion.schedule import Batch, Schedule, noise_from_x_0, per_example, score_from_x_0
 
@@ -59,6 +59,7 @@ class NoiseConditionalScore(nn.Module):
             raise ValueError(f"sigma must be positive; {low:.4g} to {high:.4g} was given")
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
+        checks.shape(tuple(x.shape), **{"the network's output": noise_hat})
         return -noise_hat / per_example(sigma, x)
 
 
@@ -198,6 +199,7 @@ def score_from_denoiser(
     """
     checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
+    check_times_of(denoiser, schedule)
 
     def score_at_t(x_t: Batch, t: Int[Tensor, "batch"]) -> Batch:
         checks.floating(x_t=x_t)
@@ -227,6 +229,7 @@ def noise_conditional_score(
     """
     checks.function(denoiser=denoiser)
     checks.instance(Schedule, schedule=schedule)
+    check_times_of(denoiser, schedule)
     levels = -schedule.log_snr[1:] / 2
     between = (levels[:-1] + levels[1:]) / 2
 

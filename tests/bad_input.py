@@ -109,6 +109,15 @@ def refused(module: str) -> Callable[..., None]:
 # ------------------------------------------------------------------------------------- what the cases are made of
 
 NAN, INF = math.nan, math.inf
+
+
+class Narrow(nn.Module):
+    """A network of one number for each example."""
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        return x[:, :1]
+
+
 S, S3 = schedule.linear_schedule(20, 0.01, 0.2), schedule.linear_schedule(3)
 X, X_3 = torch.zeros(5, 2), torch.zeros(5, 3)  # batches of points
 T5, LABEL = torch.ones(5).long(), torch.tensor([0, 1, 2, 0, 1])
@@ -141,6 +150,7 @@ A, Y, EYE = torch.eye(3)[:2], torch.zeros(5, 2), torch.eye(3)
 SCENE = torch.zeros(1, 3, 32, 32)
 MASK = torch.tensor([True, False])
 CHAIN = linear_chain.LinearChain(torch.tensor([0.9, 0.5]), torch.tensor([0.3, 0.4]))
+NARROW = Narrow()
 HIDING = masked.MaskedDiffusion(NET, (2,), 4)
 RUN = torch.optim.SGD(PLAIN.parameters(), 0.1)
 
@@ -494,6 +504,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: LADDER.likelihood(torch.zeros(5, 3).long()), "z_1 must be floating-point; torch.int64 was given"),
     (lambda: ladders.mlp_ladder((4, 2), (8,)), "latent_dims and hidden must hold one number for each level"),
     (lambda: ladders.mlp_ladder((4, 0), (8, 8)), r"latent_dims must hold at least 1 positive integers; \[4, 0\]"),
+    (lambda: ladders.mlp_ladder((4, 2), (8, 0)), r"hidden must hold at least 1 positive integers; \[8, 0\]"),
     (lambda: ladders.mlp_ladder((4,), (8,), image_shape=(1, 8, "8")), "image_shape must hold at least 3"),
     (lambda: ladders.conv_ladder(levels=()), r"levels must hold at least 1 positive integers; \[\] was given"),
     (lambda: ladders.conv_ladder(channels=(8,)), r"channels must hold 2 numbers, .* at least 2; \[8\] was given"),
@@ -925,6 +936,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: variances.linear_noise_error(S, X + 1), r"eigenvalues must have shape \(dim,\); \(5, 2\) was given"),
 ],
 "samplers": [
+    *((lambda f=f: f(same, None, X), "schedule must be a Schedule; None was given") for f in (
+        samplers.ddpm_sample, samplers.ddim_sample, samplers.dpm_solver_sample, samplers.ddim_invert,
+        lambda hat, s, x: samplers.reverse_sample(hat, s, x, samplers.ddim_posterior(S, 0)),
+        lambda hat, s, x: samplers.inpaint_sample(hat, s, x, x, MASK))),
     *doors(
         whole(1),
         lambda num: samplers.ancestral_sample(TOY, num),
@@ -990,6 +1005,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: samplers.in_chunks(None, 2, X), "sampler must be a function; None was given"),
 ],
 "score": [
+    *((lambda f=f: f(PREDICTOR, S3), "schedule must have the noise of the denoiser's own at its times; another") for f in (
+        score.score_from_denoiser, score.noise_conditional_score)),
+    (lambda: score.NoiseConditionalScore(NARROW, [2.0, 1.0])(X, torch.ones(5)), r"the network's output must have shape \(5, 2\); \(5, 1\)"),
     *doors(
         POSITIVE,
         lambda sigma_1: score.geometric_noise_levels(sigma_1, 0.1, 5),
@@ -1024,6 +1042,11 @@ CASES: dict[str, list[Case]] = {
     (lambda: score.noisy_mixture(data.toy_density("rings"), 1.0, 1.0), "data must be a MixtureSameFamily; Rings"),
     (lambda: score.score_from_denoiser(PREDICTOR, S)(X, 0 * T5), r"t must lie in \[1, 20\]; 0 to 0 was given"),
     (lambda: score.score_from_denoiser(PREDICTOR, S)(X, T5[:3]), r"t must have shape \(5,\); \(3,\) was given"),
+    *((lambda x=x, t=t: score.score_from_denoiser(same, S)(x, t), says) for x, t, says in (
+        (X[0, 0], T5, r"x_t must have shape \(batch, ...\); \(\) was given"),
+        (X, torch.tensor(3), r"t must have shape \(5,\); \(\) was given"),
+        (X, 21 * T5, r"t must lie in \[1, 20\]; 21 to 21 was given"),
+    )),
     (lambda: score.score_from_denoiser(lambda x, t: None, S)(X, T5), "the denoiser's estimate must be a tensor"),
     (lambda: score.langevin_sample(torch.neg, X.long(), 0.1, 3), "x must be floating-point"),
     (lambda: score.langevin_sample(torch.neg, sub(NAN), 0.1, 3), "x must be finite"),
@@ -1042,6 +1065,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: score.noise_conditional_score(same, None), "schedule must be a Schedule; None was given"),
 ],
 "flows": [
+    (lambda: flows.Flow(NARROW, (2,))(X, torch.ones(5)), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
+    (lambda: flows.flow_sample(VELOCITY, X, torch.tensor([0, 1, 0], dtype=torch.uint8)), "u must hold at least two levels, all falling"),
+    (lambda: flows.ode_log_prob(lambda x, s: -x.detach(), X, [0.0, -1.0]), "score_at_level must be differentiable; it was cut off from x"),
     *((lambda v=v: flows.ode_log_prob(FLOW, X, [0.0, -1.0], v), f"end{says} must ") for v, says in (
         (3, ""), (D.Normal(X[0], 1.0), r".log_prob\(x\)"), (distributions.diagonal_normal(X.expand(2, 5, 2), 1.0), r".log_prob\(x\)"))),
     (lambda: flows.flow_sample(VELOCITY, X, [1, 0], "no"), "heun must be a bool; 'no' was given"),
@@ -1111,11 +1137,13 @@ CASES: dict[str, list[Case]] = {
     (lambda: flows.flow_velocity(X, T5 > 0, X), "u must be floating-point; torch.bool was given"),
 ],
 "mean_flows": [
+    (lambda: mean_flows.MeanFlow(NARROW, (2,))(X, X[:, 0], X[:, 0]), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
     *doors(within(0, 1), lambda instant: mean_flows.mean_flow_loss(lambda x_u, u, step: x_u, X, instant)),
     *((lambda u=u: mean_flows.mean_flow_sample(lambda *given: given[0], X, u), says) for u, says in (
         ([1.2, 0.0], r"u must lie in \[0, 1\]; 0 to 1.2 was given"),
         ([0.0, 1.0], r"u must hold at least two falling times; \[0.0, 1.0\] was given"),
         ([1.0], "u must hold at least two falling times"),
+        ([1.0, 0.5, 0.5], r"u must hold at least two falling times; \[1.0, 0.5, 0.5\] was given"),
         ([NAN, 0.0], r"u must lie in \[0, 1\]; nan to nan was given"),
         (None, "u must hold numbers; None was given"),
       )),
@@ -1137,6 +1165,19 @@ CASES: dict[str, list[Case]] = {
     (lambda: mean_flows.mean_flow_loss(lambda *inputs: None, X), "the average velocity must be a tensor; None was given"),
 ],
 "guidance": [
+    *((lambda hat=hat: samplers.ddim_sample(hat(), S3, XC), "schedule must have the noise of the denoiser's own at its times") for hat in (
+        lambda: guidance.guided(CLASSES.denoiser, LABEL, 2.0), lambda: guidance.extrapolated(CLASSES.denoiser, same, 2.0))),
+    (lambda: guidance.extrapolated(same, lambda x, t: x[:1], 2.0)(X, T5), r"the denoiser's estimate must have shape \(5, 2\); \(1, 2\) was"),
+    *((lambda x=x, t=t: measured()(x, t), says) for x, t, says in (
+        (X_3.long(), T5, "x_t must be floating-point; torch.int64 was given"),
+        (X_3, -T5, r"t must lie in \[1, 20\]; -1 to -1 was given"),
+        (X_3, T5[:3], r"t must have shape \(5,\); \(3,\) was given"),
+    )),
+    *((lambda label=label: guidance.guided(denoisers.VPredictor(READER, S), label, 2.0), says) for label, says in (
+        (torch.ones(2, 5).long(), r"label must have shape \(batch, 6\); \(2, 5\) was given"),
+        (torch.ones(6).long(), r"label must have shape \(batch, 6\); \(6,\) was given"),
+        (torch.full((2, 6), 10), r"label must lie in \[0, 9\]; 10 to 10 was given"),
+    )),
     *of_data(XC, partial(guidance.classifier_free_loss, CLASSES, label=LABEL, weight=SNR)),
     *doors(within(0, 1), lambda drop: guidance.classifier_free_loss(CLASSES, XC, LABEL, SNR, drop)),
     *doors(between(-1e6, 1e6), lambda scale: guidance.guided(CLASSES.denoiser, LABEL, scale)),
@@ -1191,6 +1232,8 @@ CASES: dict[str, list[Case]] = {
         None, 3, ("0", "9"), (0, 1j), (0, 1, 2), X.to_sparse())),
 ],
 "masked": [
+    *((lambda x_shape=x_shape: masked.MaskedDiffusion(NET, x_shape), "x_shape must hold at least 1") for x_shape in ((), (0,), (2.5,))),
+    (lambda: HIDING.marginal(1, X.long()), "x must be floating-point; torch.int64 was given"),
     *of_data(X, partial(masked.masked_loss, HIDING), partial(masked.masked_step_elbo, HIDING, t=T5)),
     *doors(
         whole(1),

@@ -240,4 +240,8 @@ def test_weights_survive_a_file(build: Any, tmp_path: Any) -> None:
     torch.testing.assert_close(*means, rtol=0.01, atol=0.01)  # float16 has three digits
 
 
+def test_a_ladder_of_maps_has_two_at_a_quarter_of_the_side() -> None:
+    assert conv_ladder().latent_shapes == ((4, 14, 14), (4, 7, 7), (4, 7, 7), (8,))
+
+
 test_bad_input = refused("ladders")

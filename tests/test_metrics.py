@@ -233,6 +233,13 @@ def test_mutual_information_is_blind_to_monotone_maps_and_full_for_equal_numbers
     assert same[0].item() == pytest.approx(same[1].item())
 
 
+def test_equal_numbers_tell_nothing_apart() -> None:
+    rising, switch = torch.arange(1000.0)[:, None], (torch.arange(1000) % 2)[:, None].float()
+    assert mutual_information(torch.zeros(1000, 1), rising).item() == 0
+    assert mutual_information(switch, (rising // 500), 10).item() == pytest.approx(0, abs=1e-6)
+    assert mutual_information(switch, switch, 10).item() == pytest.approx(math.log(2))
+
+
 def test_mutual_information_gap_is_best_less_second() -> None:
     information = torch.tensor([[0.1, 2.0], [1.5, 0.5], [0.5, 1.8]])
     assert mutual_information_gap(information, 2.0).tolist() == pytest.approx([0.5, 0.1])

@@ -61,3 +61,11 @@ def test_scenes_are_two_samples(monkeypatch):
     images, factors = RECIPES["ddpm-scenes"].examples("train")
     assert asked[-1] == 60_000 and torch.equal(images, train)
     torch.testing.assert_close(render_scenes(factors), images)
+
+
+@pytest.mark.parametrize(
+    "source", [DIGITS, MIXTURE, SCENES, LANDSCAPES], ids=lambda each: each.name
+)
+def test_there_is_no_third_split(source):
+    with pytest.raises(ValueError, match="split must be one of train, test; 'valid' was given"):
+        source.examples("valid")

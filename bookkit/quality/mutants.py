@@ -64,7 +64,7 @@ AROUND = {
 }
 """The modules of the science, and whose tests use them, besides their own."""
 
-ALWAYS = ("properties", "bad_input")
+ALWAYS = ("properties", "checks")
 
 WARM = (
     *("pytest", "torch", "beartype", "jaxtyping", "hypothesis", "scipy.stats", "scipy.integrate"),

@@ -247,6 +247,8 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch num_embedding"]:
         """The embedding of time and class, or factors."""
         e = self.time(t)
+        if label is not None:
+            checks.shape((len(t), *label.shape[1:]), label=label)
         if self.factors is not None:
             if label is None:
                 label = e.new_full((len(t), self.num_factors), math.nan)

@@ -1,5 +1,6 @@
 """What is measured on the test split: one value per example, and what it is in words."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -144,6 +145,8 @@ def _check_labels(x: Tensor, label: Tensor) -> None:
     checks.tensors(x=x)
     checks.shape((len(x),), label=label)
     checks.integers(label=label)
+    if checks.reads_at_once(label):  # torch leaves out the label -100
+        checks.within(0, math.inf, label=label)
 
 
 def reading_loss(

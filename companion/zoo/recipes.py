@@ -126,7 +126,7 @@ SCENE_VAE = partial(
 )
 
 LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
-LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=24, batch_size=256, start="hvae-mnist")
+LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=90, batch_size=256, start="hvae-mnist")
 
 # Its samples are dear: all test images would take a core about twenty minutes.
 CONV_LADDER = partial(
@@ -379,9 +379,6 @@ RECIPES = {
     ),
     "vae-scenes": SCENE_VAE(),
     "beta-vae-scenes": SCENE_VAE(options=relaxing),
-    # Once more from another start, because one training of each would not tell the two apart.
-    "vae-scenes-2": SCENE_VAE(seed=1),
-    "beta-vae-scenes-2": SCENE_VAE(options=relaxing, seed=1),
     # Scenes, parameters, minutes and average of the weights as of ddpm-scenes, to compare what the two draw.
     "large-vae-scenes": replace(
         SCENE_VAE(options=relaxing, epochs=90, lr=5e-4, ema=0.9995),

@@ -35,7 +35,7 @@ class Scenes(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, 0) if split == "train" else (2_000, 1)
+        num, seed = (self.num, 0) if _trains(split) else (2_000, 1)
         return scenes(num, seed, device=runtime.device())[:2]
 
 
@@ -48,7 +48,7 @@ class Landscapes(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, self.seed) if split == "train" else (2_000, self.seed + 1)
+        num, seed = (self.num, self.seed) if _trains(split) else (2_000, self.seed + 1)
         return tuple(landscapes(num, seed, self.held_out, runtime.device()))
 
 
@@ -57,10 +57,16 @@ class Toy(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, 0) if split == "train" else (10_000, 1)
+        num, seed = (self.num, 0) if _trains(split) else (10_000, 1)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
             return (toy_density(self.name).sample([num]).to(runtime.device()),)
+
+
+def _trains(split: str) -> bool:
+    if split not in ("train", "test"):
+        raise ValueError(f"split must be one of train, test; {split!r} was given")
+    return split == "train"
 
 
 MNIST = Source("mnist", (1, 28, 28), 60_000)

@@ -599,26 +599,6 @@ shown
 #
 # More runs decide ({ref}`experiment <exp-disentanglement>`), of smaller VAEs on smaller houses. Over three seeds they have a mean gap of 0.07 ± 0.01 with the constant weight and of 0.25 ± 0.02 with the falling one; with products in bfloat16 and the same seeds it is 0.07 ± 0.01 and 0.23 ± 0.07. The falling weight lowers the KL divergence by 8.9 ± 0.3 nats and the bound by 61 ± 31 nats. So it raises the gap on average, at a price, and a single run can show hardly any of it. (bfloat16 keeps eight significant bits of a number.)
 #
-# Each of the two networks has a second one by the same recipe, from another seed and in another precision:
-
-# %% tags=["numbers", "columns"]
-_ = torch.manual_seed(0)
-pairs = {}
-print("network           mean gap  KL (nats)  bound (nats)  s.d. of posteriors")
-for name in ("plain", "annealed"):
-    weights = "vae-scenes" if name == "plain" else "beta-vae-scenes"
-    for run, model in (("first", models[name]), ("second", pretrained(f"{weights}-2"))):
-        q, terms = model.posterior(house.images), elbo_terms(model, house.images[:2000])
-        gap = mutual_information_gap(mutual_information(q.sample(), house.factors), math.log(20))
-        pairs[name, run] = gap.mean(), terms.kl.sum(1).mean(), terms.elbo.mean()
-        stds = q.variance.mean(0).sqrt()
-        gap, rate, bound = pairs[name, run]
-        shown = f"{gap:8.2f}  {rate:9.1f}  {bound:12.0f}"
-        print(f"{f'{name}, {run}':16}  {shown}  {f'{stds.min():.2f} to {stds.max():.2f}':>18}")
-
-# %% [markdown]
-# The annealed network has the larger gap both times, the lower KL divergence and the worse bound; but its second run is behind the plain network's first.
-#
 # For two jointly Gaussian variables with correlation $\rho$ the mutual information is
 #
 # $$
@@ -645,8 +625,6 @@ linear, square = (torch.corrcoef(torch.stack([latent, v]))[0, 1].abs() for v in 
 print(
     "the second latent follows the square of the azimuth rather than it:", bool(square > 2 * linear)
 )
-ahead = [bool(pairs["annealed", run][0] > pairs["plain", run][0]) for run in ("first", "second")]
-print("the annealed network has the larger gap in both pairs:", all(ahead))
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five factors. On the left, the plain VAE, nearly every column has several medium cells. On the right, the annealed VAE, light, size and hue have one bright cell each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and factors, as a share of the entropy of a factor: plain (left), annealed (right).", "name": "fig-information"}}
 both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
@@ -691,7 +669,7 @@ for j in range(8):
 plots.image_rows(rows, tile=0.45)
 
 # %% [markdown]
-# From −1.8 to 1.8, 93 % of the prior, some rows turn the house or change its light, size or color; two change little. Such a grid shows what the decoder does with a latent at one code, not that the latent is a factor of the data. So we look up the nearest of 5,000 rendered houses, and read off its factors:
+# Over 93 % of the prior, some rows turn the house or change its light, size or color; two change little. This shows what the decoder does at one code, not that a latent is a factor of the data. So we read off the factors of the nearest of 5,000 rendered houses:
 
 
 # %% tags=["numbers", "columns"]
@@ -839,7 +817,7 @@ lines = {"azimuth": (degrees, now[:, 0]), "light": (degrees, now[:, 2])}
 plots.curves(lines, x_label="angle (degrees)", y_label="correlation", axes=right)
 
 # %% [markdown]
-# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. What kept azimuth and light apart is thus not the final bound.
+# The latents of azimuth and light have nearly the same posterior variance: to rotate them into each other costs almost nothing (left), although it mixes the two factors (right). Azimuth and the latent with the largest variance cost more than a nat, as the formula says. So the diagonal $q$ fixes the axes only through the *differences* between its variances. What kept azimuth and light apart is thus not the final bound; what did is open.
 #
 # :::{depth-start} a random rotation costs the annealed network more nats than the plain one
 # :::

@@ -44,7 +44,7 @@ plots.image_grid(both[order])
 # (sec-algorithm-1)=
 # ## Algorithm 1: a regression
 #
-# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`below <sec-thrown-away>` we see why). What remains is the {term}`simple loss`:
+# Why does one random step teach a chain of a thousand? The bound is a sum of squared errors of the predicted noise, one for each time {eq}`eq-five-weights`; $T$ times a single term at a random time estimates it without bias {eq}`eq-single-step`, and the noisy image of any time is made in one step. {cite:t}`ho2020` leave out the weights ({ref}`why <sec-thrown-away>`). What remains is the {term}`simple loss`:
 #
 # $$
 # L_{\text{simple}}(\theta) = \mathbb{E}_{x, t, \varepsilon} \big\lVert \varepsilon - \varepsilon_\theta\big( \sqrt{\bar\alpha_t}\, x + \sqrt{1 - \bar\alpha_t}\, \varepsilon,\; t \big) \big\rVert^2, \qquad t \text{ uniform on } 1, \dots, T .
@@ -821,7 +821,7 @@ print(" ".join(letters[10:]))
 # \mathrm{FD} = \lVert m_1 - m_2 \rVert^2 + \operatorname{tr}\big( C_1 + C_2 - 2\, (C_1^{1/2} C_2\, C_1^{1/2})^{1/2} \big) .
 # $$ (def-frechet)
 #
-# With features of another network this is the FID of the papers {cite:p}`heusel2017`.
+# With another network's features it is the FID {cite:p}`heusel2017`.
 
 # %% tags=["serves"]
 classifier, vae = pretrained("classifier-mnist"), pretrained("vae-mnist")
@@ -1227,14 +1227,14 @@ Slider(
 # (sec-ddpm-wrong)=
 # ## What goes wrong: from symptom to cause
 #
-# Algorithm 1 runs even if its input is wrong. Of a wrong time the loss hardly tells, as the image shows its noise level.
+# Algorithm 1 runs even if its input is wrong. Of a wrong time the loss hardly tells.
 #
 # | symptom | possible cause | test |
 # |---|---|---|
 # | the loss stays far above zero | none: it is the floor {eq}`eq-excess-error` | compare with the best linear estimate, at each $t$ {eq}`eq-linear-bound` |
-# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: a quarter of the SNR, so a lower floor | compare at the same scaling and schedule only |
+# | the loss is lower than expected | another schedule, or pixels on $[0, 1]$: a quarter of the SNR, in effect another schedule, with a lower floor | compare at the same scaling and schedule only |
 # | samples stay noise | pixels on $0, \dots, 255$: 16,000 times the SNR; on linear schedules training never sees the noise of the start | look at $x_t$ in the middle |
-# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or is shuffled | other times, at the same noise, must be worse |
+# | specks all over the samples ({numref}`fig-wrong-time`) | the time does not reach the network, or is shuffled, so it reads the level off the image | other times, at the same noise, must be worse |
 # | hardly any | in training the time is off by one, so the sampler asks wrongly | errors at $t = 1$ to $5$ |
 # | samples of the wrong brightness, a useless $\hat{x}$ at $t$ near $T$ | the network estimates the noise, or $\bar\alpha_T$ is not small | $\hat{x}$ at $T$ should be the mean image |
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |

@@ -703,7 +703,7 @@ for sentence, shows, condition, measure in kinds:
 # - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
 # - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. And one tree too many costs a sum of squares little. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
-# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" is as short, and works (box). In training each sentence had a house.
+# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" tells as little, and works (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
