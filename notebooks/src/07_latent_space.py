@@ -17,7 +17,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from companion import data
 from companion.data import SCENE_FACTORS, binarize, render_scenes, scenes
-from companion.elbo import elbo_terms
 from companion.interpolation import spherical_interpolation
 from companion.metrics import (
     auroc,
