@@ -38,7 +38,13 @@ def denoised(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
 
 
 def check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
-    """Refuse a denoiser that was made for other noise at the times which it is given."""
+    """Refuse a denoiser that was made for other noise at the times which it is given.
+
+    Raises:
+        ValueError: if it has a schedule of its own, and that has other noise there, or fewer times.
+
+    Book: chapter 11.
+    """
     own = getattr(denoiser, "schedule", None)
     if not isinstance(own, Schedule) or not checks.has_values(own.log_alpha_bar):
         return
@@ -51,7 +57,10 @@ def check_times_of(denoiser: Denoiser, schedule: Schedule) -> None:
 
 
 def made_of(denoiser: Denoiser, made: Denoiser) -> Denoiser:
-    """What is made of a denoiser, which serves the same noise only."""
+    """What is made of a denoiser, which serves the same noise only.
+
+    Book: chapter 13.
+    """
     vars(made)["schedule"] = getattr(denoiser, "schedule", None)
     return made
 
