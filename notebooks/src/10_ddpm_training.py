@@ -454,7 +454,7 @@ assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss, without its gradient in the mean; {cite:t}`nichol2021` let the network mix $\log \tilde\beta_t$, right for known images, and $\log \beta_t$, right for pure noise.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss, without its gradient in the mean, which is noisy; {cite:t}`nichol2021` let the network mix $\log \tilde\beta_t$, right for known images, and $\log \beta_t$, right for pure noise.
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -502,7 +502,7 @@ plots.curves(
 # %% [markdown]
 # Why does the simple loss give better pictures and a worse bound, as {cite:t}`ho2020` found? The bound puts its weight on the smallest $t$ ({numref}`fig-weights`), where the last faint noise is removed: most of the nats are for detail that nobody sees. The simple loss moves that weight to the larger $t$, where the content of the image is decided. A perfect network predicts $\varepsilon^*$ whatever the weights are; a real one must serve all times with the same parameters.
 #
-# **What an error costs.** Let $\mathrm{MSE}_t$ be the mean squared error of a network's predicted noise, and $\mathrm{MMSE}_t$ that of $\varepsilon^*$, the minimum. With a Gaussian likelihood the reconstruction is one more squared error, that of $t = 1$, and
+# **What an error costs.** Let $\mathrm{MSE}_t = \mathbb{E} \lVert e_\varepsilon(t) \rVert^2$ for a network, and $\mathrm{MMSE}_t$ for $\varepsilon^*$, the minimum. With a Gaussian likelihood the reconstruction is one more squared error, that of $t = 1$, and
 #
 # $$
 # \mathbb{E}\, \mathrm{ELBO}_\theta = \mathbb{E}\, \mathrm{ELBO}_* - \sum_{t=1}^{T} \omega_\varepsilon(t)\, \big( \mathrm{MSE}_t - \mathrm{MMSE}_t \big) ,
@@ -1014,7 +1014,7 @@ for t in (100, 400, 700, 850):
 # (sec-bits-of-digits)=
 # ## Bits per dimension
 #
-# How likely does the model make a digit? Papers give minus the bound divided by $D \log 2$, in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the outermost two reach to infinity {cite:p}`ho2020`:
+# Papers give minus the bound divided by $D \log 2$, the length of a lossless code in bits per pixel; the raw image takes eight. For that the last step must give a probability, not a density, whose value depends on the unit of the pixels. So each of the 256 gray levels, $2 / 255$ apart on $[-1, 1]$, gets the mass of a Gaussian on its interval; the outermost two reach to infinity {cite:p}`ho2020`:
 #
 # $$
 # p_\theta(x \mid x_1) = \prod_{j=1}^{D} \int_{\delta_-(x_j)}^{\delta_+(x_j)} \mathcal{N}\big( u;\, \hat{x}_j,\, \sigma_1^2 \big)\, \mathrm{d}u , \qquad \delta_\pm(x_j) = x_j \pm \tfrac{1}{255} \text{ inside} .
