@@ -23,7 +23,13 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from torch.nn import functional as F
 
 from companion import checks
-from companion.denoisers import Denoiser, NoisePredictor, VPredictor, denoised
+from companion.denoisers import (
+    Denoiser,
+    NoisePredictor,
+    VPredictor,
+    check_times_of,
+    denoised,
+)
 from companion.distributions import DiscretizedNormal, diagonal_normal
 from companion.elbo import LatentChain
 from companion.networks.unet import UNet
@@ -86,6 +92,7 @@ class Ddpm(LatentChain):
         last = {} if decoder is None else {"decoder": decoder}
         checks.function(denoiser=denoiser, observation_model=observation_model, **last)
         checks.instance(Schedule, schedule=schedule)
+        check_times_of(denoiser, schedule)
         checks.sizes(1, x_shape=x_shape)
         super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
         self.denoiser, self.schedule = denoiser, schedule

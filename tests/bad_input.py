@@ -850,6 +850,10 @@ CASES: dict[str, list[Case]] = {
       for p, says in (([0.5, 0.6], "0.5 at least, 1.1"), ([0.0, 1.0], "0 at least"), ([0.5, NAN], "nan at least"))),
 ],
 "ddpm": [
+    *((lambda steps=steps: ddpm.Ddpm(PREDICTOR, steps, (2,), steps.beta), says) for steps, says in (
+        (S3, "schedule must have the noise of the denoiser's own at its times; another was given"),
+        (schedule.linear_schedule(30), r"schedule.times must lie in \[0, 20\]; 0 to 30 was given"),
+    )),
     *of_data(
         X,
         partial(elbo.elbo_loss, TOY),
