@@ -406,7 +406,7 @@ for name, values in zip(("information", "mismatch", "KL"), (*parts.T, total), st
     print(f"{name:12} {values.mean():.2f} +- {values.std() / 5**0.5:.2f} nats")
 
 # %% [markdown]
-# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc, and to close the gap would cost more reconstruction. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
+# So almost a quarter of the KL is mismatch: some samples in {numref}`fig-ablation` lie between the ends of the arc. A richer prior can lower it: a learned one {cite:p}`tomczak2018`, or a second level of latents ({doc}`chapter 8 </notebooks/08_hierarchical_vae>`).
 #
 # Train one on points of your own in {numref}`fig-train-vae`. With a large weight of the KL the samples stay one spot; with weight zero the codes leave the prior.
 

@@ -654,7 +654,7 @@ plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 # %% [markdown]
 # With 100 scenes, a sentence about one of them returns it, as exactly as the first stage allows. With 60,000, in as many steps, nothing of the kind is found ({numref}`fig-nearest`), and this chapter's network obeys held-out combinations better than the best copy could (box).
 #
-# Large models return some of their training images, above all those that occur often {cite:p}`carlini2023`, so duplicates are removed. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
+# Large models return some of their training images, above all those that occur often {cite:p}`carlini2023` and so weigh most in that mean; duplicates are removed. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
 #
 # :::{depth-start} with 100 scenes the network copies, with 1,000 a little, with 60,000 not measurably
 # :::
@@ -701,7 +701,7 @@ for sentence, shows, condition, measure in kinds:
 
 # %% [markdown]
 # - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. A network learns what predicts the image, not what a word means to us. Vision-language models such as CLIP are often at chance with negation {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
-# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. And one tree too many costs a sum of squares little. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. Captions from the web seldom tell a number. Large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
 # - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. {ref}`Short sentences are rare <ex-short-sentences>`, but that is not why: "A house, two trees" tells as little, and works (box). In training each sentence had a house.
 #
