@@ -307,7 +307,7 @@ rows = {f"digit {test.labels[k]}": shown[6 * k :][:6] for k in (0, 1)}
 plots.image_rows(rows, titles=list(parts), tile=1.0)
 
 # %% [markdown]
-# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise ("DDPM mean") has the same form, with less of $\hat\varepsilon$, so that its $x_{t - 1}$ holds less noise than the network, told $t - 1$, assumes. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
+# Line 4 of {prf:ref}`alg-ddpm-sampling` without its noise ("DDPM mean") has the same form, with less of $\hat\varepsilon$, so that its $x_{t - 1}$ holds less noise than the network, given $t - 1$, assumes. That, and the number of steps, is all the difference between the second row of {numref}`fig-four-ways` and the fourth.
 #
 # **Why may steps be skipped?** The proof does not use that the times are neighbors. Take any subsequence: a step from $t$ to an earlier $s$ needs only $\bar\alpha_t$ and $\bar\alpha_s$. Given the original times, the network is asked only at noise levels of its training; what is new is the length of the steps.
 #

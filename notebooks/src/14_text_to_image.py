@@ -570,7 +570,7 @@ print(
 # (sec-leave-one-out)=
 # ## Leave one part out
 #
-# The reader judges what is drawn without it, all eight attributes told:
+# The reader judges what is drawn without it, all eight attributes given:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 left_out = {
