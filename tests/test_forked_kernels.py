@@ -5,6 +5,7 @@ import os
 import sys
 import time
 
+import nbval.kernel
 import pytest
 from jupyter_client.manager import KernelManager
 from jupyter_client.provisioning import local_provisioner
@@ -72,6 +73,7 @@ def is_gone(pid):
 
 def test_a_fork_starts_as_an_ordinary_kernel_does(launcher, tmp_path, monkeypatch):
     monkeypatch.setattr(forked_kernels, "FORKS", launcher)
+    monkeypatch.setattr(nbval.kernel, "start_new_kernel", nbval.kernel.start_new_kernel)
     launcher.libraries, seen = forked_kernels.LIBRARIES, []
     local_provisioner.launch_kernel = launcher.ordinary
     for number in range(3):

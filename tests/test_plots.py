@@ -9,9 +9,9 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 from matplotlib.quiver import Quiver
-from nbclient import NotebookClient
 from torch.distributions import Independent, Normal
 
+from bookkit.authoring.kernels import execute
 from companion.elbo import ElboTerms
 from companion.page import plots
 from companion.page.plots.style import LARGEST_DRAWING
@@ -132,7 +132,7 @@ def test_notebook_shows_a_figure_once_with_and_without_pyplot():
         "_ = " + one,
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
+    execute(notebook)
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(shown) for shown in outputs] == [0, 1, 1, 0, 0, 1, 1, 0]
     for (output,), axes in zip(

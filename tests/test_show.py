@@ -7,9 +7,9 @@ import posixpath
 import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
 
 import companion.elbo
+from bookkit.authoring.kernels import execute
 from companion.elbo import ElboTerms, LatentChain, elbo_terms
 from companion.page import show as source
 from companion.page.plots import bars
@@ -83,7 +83,7 @@ def test_code_of_others_and_nothing_are_refused():
 def test_kernel_gets_markdown_and_plain_text():
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell("from companion.page.show import show\nshow(show)")]
-    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
+    execute(notebook)
     (output,) = notebook.cells[0].outputs
     assert output.output_type == "display_data"
     plain = output.data["text/plain"]

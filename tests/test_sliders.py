@@ -11,9 +11,9 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from nbclient import NotebookClient
 from PIL import Image
 
+from bookkit.authoring.kernels import execute
 from companion.page import plots, sliders
 from companion.page.sliders import Editor, Film, Slider
 
@@ -224,7 +224,7 @@ def test_live_kernel_gets_a_widget_that_calls_render():
         "control.keys is not None and control.description",
     ]
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    NotebookClient(notebook, timeout=900, kernel_name="python3").execute()
+    execute(notebook)
     (output,) = notebook.cells[0].outputs
     assert set(output.data) == {
         "text/plain",

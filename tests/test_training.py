@@ -1,13 +1,13 @@
 import math
 import time
 
-import nbclient
 import nbformat
 import pytest
 import torch
 from bad_input import refused
 from torch import nn
 
+from bookkit.authoring.kernels import execute
 from companion.data import Batches
 from companion.page import show as source
 from companion.training import Step, exponential_average, fit, minimize
@@ -297,7 +297,7 @@ steps = list(fit(model, loss, [torch.ones(2, 1)] * 3, torch.optim.SGD(model.para
 print(len(steps))
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    execute(notebook)
     (output,) = notebook.cells[0].outputs
     assert (output.output_type, output.text) == ("stream", "3\n"), output
 

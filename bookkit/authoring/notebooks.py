@@ -22,7 +22,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
@@ -30,6 +29,7 @@ from bookkit.authoring import chapter_rules, notebook_folds, setup_cell
 from bookkit.authoring.cell_syntax import untitled
 from bookkit.authoring.chapter_rules import code_cells, tags
 from bookkit.authoring.citations import citations
+from bookkit.authoring.kernels import execute
 from bookkit.authoring.labels import SECONDS, Book, Page
 from bookkit.authoring.plain_markdown import Converter
 
@@ -144,15 +144,15 @@ def run(book: Book, page: Page) -> str:
     before = children_seconds()
     print(f"{page.docname}: running", flush=True)
     try:
-        NotebookClient(
+        execute(
             notebook,
+            environment={**os.environ, **ENVIRONMENT},
             timeout=1800,
-            kernel_name="python3",
             extra_arguments=["--log-level=ERROR"],  # that it listens on this machine is no news
             record_timing=False,
             store_widget_state=False,
             resources={"metadata": {"path": str(path.parent)}},
-        ).execute(env={**os.environ, **ENVIRONMENT})
+        )
     except CellExecutionError:
         write(notebook, book.root / "_build" / "failed" / path.name)
         print(f"what ran so far is in _build/failed/{path.name}", file=sys.stderr)

@@ -91,6 +91,13 @@ FORKS = Launcher(local_provisioner.launch_kernel, LIBRARIES)
 
 def pytest_configure() -> None:
     local_provisioner.launch_kernel = FORKS  # type: ignore[assignment]
+    # Not above: the process that is forked runs this file, and its kernels shall know neither.
+    import nbval.kernel
+
+    from bookkit.authoring.kernels import again_if_stillborn
+
+    start = nbval.kernel.start_new_kernel
+    nbval.kernel.start_new_kernel = lambda *a, **k: again_if_stillborn(lambda: start(*a, **k))
 
 
 def pytest_unconfigure() -> None:

@@ -1,0 +1,34 @@
+"""Kernels for notebooks that run from beginning to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+T = TypeVar("T")
+
+
+def again_if_stillborn(start: Callable[[], T]) -> T:
+    """Calls `start` again if the kernel died before it answered, which is before it ran anything.
+
+    jupyter_client chooses the ports of a kernel before the kernel takes them; where several start at a time, another
+    may have one of them by then. A second death is an error.
+    """
+    try:
+        return start()
+    except RuntimeError as error:
+        if "Kernel died before replying" not in str(error):
+            raise
+    return start()
+
+
+def execute(
+    notebook: NotebookNode, *, environment: dict[str, str] | None = None, **options: Any
+) -> NotebookNode:
+    """Executes the notebook, in place, in a fresh kernel; `options` are NotebookClient's."""
+    started = {} if environment is None else {"env": environment}
+    chosen: dict[str, Any] = {"timeout": 900, "kernel_name": "python3"} | options
+    return again_if_stillborn(lambda: NotebookClient(notebook, **chosen).execute(**started))
