@@ -41,6 +41,26 @@ def test_rules_that_can_meet_nothing_go(css: str, left: str) -> None:
     assert built_files.used(css, {"a"}) == left
 
 
+def test_code_loses_the_marks_that_do_not_color_it() -> None:
+    css = """
+html[data-theme="light"] .highlight { background: #fff; color: #111 }
+html[data-theme="light"] .highlight .n { color: #111 } /* Name */
+html[data-theme="light"] .highlight .p { color: #111 }
+html[data-theme="light"] .highlight .k { color: #222 }
+html[data-theme="light"] .highlight .b { color: #111; font-weight: bold }
+html[data-theme="dark"] .highlight { background: #000; color: #eee }
+html[data-theme="dark"] .highlight .n { color: #eee } /* Name */
+html[data-theme="dark"] .highlight .p { color: #ccc }
+html[data-theme="dark"] .highlight .k { color: #eee }
+"""
+    plain = built_files.plain_tokens(css)
+    assert plain == {"n"}
+    tokens = "".join(f'<span class="{kind}">&lt;{kind}</span>' for kind in "npkb")
+    code = f'<div class="highlight"><pre><span></span>{tokens}\n</pre>'
+    left = built_files.CODE.sub(lambda found: built_files.bare(plain, found), f"{tokens}{code}")
+    assert left == tokens + code.replace('<span class="n">&lt;n</span>', "&lt;n")
+
+
 def picture(size: int = 40) -> str:
     file = io.BytesIO()
     Image.effect_noise((size, size), 80).convert("RGB").save(file, "PNG")

@@ -65,6 +65,9 @@ NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 NAME = re.compile(r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
+CODE = re.compile(r'<div class="highlight"><pre>.*?</pre>', re.DOTALL)
+TOKEN = re.compile(r'<span class="(\w+)">([^<]*)</span>')
+COLORED = re.compile(r'(\S+) \.highlight( \.\w+)? \{(?: background: \S+;)? color: (\S+) \}')
 DRAWN = re.compile(r'(<img [^>]*?data-text="(\d+)"[^>]*? style=")(?!--readable)')
 # Text in figures has at least so many points, and needs so many CSS pixels.
 SMALLEST, READABLE = 8, 9
@@ -109,6 +112,7 @@ def lighten_site(site: Path) -> None:
     for name in HUED:
         if (drawing := site / "_images" / f"{name}.svg").exists():
             drawing.with_stem(f"{name}-dark").write_text(dark(drawing.read_text("utf8")), "utf8")
+    plain = plain_tokens((site / "_static" / "pygments.css").read_text("utf8"))
     for path in site.rglob("*.html"):
         old = path.read_text("utf8")
         new = BELOW.sub("", FOR_NOBODY.sub("", old))
@@ -120,6 +124,7 @@ def lighten_site(site: Path) -> None:
         new = PICTURE.sub(partial(lazy, path.parent), new)
         new = FRAME.sub(partial(charted, path.parent), new)
         new = DRAWN.sub(r"\1--readable:\2px;", new)
+        new = CODE.sub(partial(bare, plain), new)
         icons.update(ICONS.findall(new))
         names.update(WORD.findall(" ".join(re.findall(r'\b(?:class|id)="([^"]*)"', new))))
         if new != old:
@@ -134,6 +139,22 @@ def lighten_site(site: Path) -> None:
     for pattern in SHEETS:
         for sheet in static.glob(pattern):
             sheet.write_text(used(sheet.read_text("utf8"), names), "utf8")
+
+
+def plain_tokens(css: str) -> set[str]:
+    """The kinds of tokens, such as names, that have the color of all code on the light page and on the dark one."""
+    colors = {(theme, kind): color for theme, kind, color in COLORED.findall(css)}
+    themes = {theme for theme, _ in colors}
+    return {
+        kind.strip(" .")
+        for _, kind in colors
+        if kind and all(colors.get((theme, kind)) == colors[theme, ""] for theme in themes)
+    }
+
+
+def bare(plain: set[str], code: re.Match[str]) -> str:
+    """Code without the marks around tokens that they do not color: a third of a chapter's page."""
+    return TOKEN.sub(lambda token: token[2] if token[1] in plain else token[0], code[0])
 
 
 def outside(folder: Path, page: Path, found: re.Match[str]) -> str:

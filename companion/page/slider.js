@@ -12,7 +12,8 @@
   }
 
   // One sheet holds all frames, and the box around the image cuts one out of it. Until the sheet is
-  // loaded the box holds the first frame alone: without scripts or styles one frame is seen, not all.
+  // loaded, when the box comes near, the box holds the first frame alone: without scripts or styles
+  // one frame is seen, not all.
   function cut(image) {
     var columns = data.columns, width = data.size[0], height = data.size[1];
     var rows = Math.ceil(alts.length / columns), sheet = new Image();
@@ -28,7 +29,11 @@
     sheet.style.height = percent(rows * (height + 2) / height);
     show(data.start);
     sheet.onload = function () { image.replaceWith(sheet); };
-    sheet.src = data.sheet;
+    new IntersectionObserver(function (seen, watch) {
+      if (!seen[0].isIntersecting) return;
+      watch.disconnect();
+      sheet.src = data.sheet;
+    }, { rootMargin: "500px" }).observe(image);
     return show;
   }
 

@@ -655,7 +655,7 @@ def edited(*values):
 
 
 stops = [-1.8, -1.2, -0.6, 0.0, 0.6, 1.2, 1.8]
-alt = "A house, decoded with azimuth latent {}, light latent {}, hue latent {}"
+alt = "A house with azimuth latent {}, light {}, hue {}"
 Editor({f"{name} latent": stops for name in ("azimuth", "light", "hue")}, edited, alt=alt)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Eight rows of seven houses. In one row the house turns, in others its light, its size or its color changes; two rows change little."}, "figure": {"caption": "A *latent traversal*: in each row one latent goes from $-1.8$ to $1.8$.", "name": "fig-traversal"}}

@@ -407,6 +407,11 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
     window = page.viewport_size
     if not (0 < box["width"] <= window["width"] and 0 < box["height"] <= window["height"]):
         return [f"the picture takes {box['width']:.0f} x {box['height']:.0f} px"]
+    page.wait_for_function(  # the sheet, which is asked for when the box is near
+        "box => getComputedStyle(box.querySelector('img')).position === 'absolute'",
+        arg=frame.element_handle(),
+        timeout=PATIENCE,
+    )
     found = []
     for index in range(count):
         control, output = controls.nth(index), outputs.nth(index)

@@ -470,6 +470,16 @@ def test_an_editor_shows_each_frame_and_one_tile(show: Any) -> None:
         assert picture.get_attribute("alt") == f"frame {index}"
 
 
+def test_an_editor_asks_for_its_sheet_when_it_comes_near(show: Any, editor: str) -> None:
+    page = show('<p style="height: 3000px">Above</p>' + editor).page
+    names = "() => Array.from(document.images, image => image.naturalWidth)"
+    page.wait_for_timeout(300)
+    assert page.evaluate(names) == [6]  # one frame
+    page.evaluate("() => scrollTo(0, 2000)")
+    page.wait_for_function("() => document.images[0].naturalWidth > 6")
+    assert len(page.evaluate(names)) == 1
+
+
 def test_an_editor_without_its_sheet_or_a_script_shows_the_start(show: Any, editor: str) -> None:
     script = editor[editor.index("<script>") : editor.index("</script>")]
     page = show(editor.replace(script, "<script>")).page

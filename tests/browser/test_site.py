@@ -134,6 +134,20 @@ def test_nothing_failed_while_it_was_used(visit: harness.Visit) -> None:
     assert visit.problems == []
 
 
+CHAPTERS = [name for name in PAGES if re.match(r"notebooks/\d", name)]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_opens_with_little(browser: Any, base: str, name: str) -> None:
+    """What a first visit loads before it scrolls: at most 1.1 MB, without compression on the way."""
+    context = browser.new_context(viewport=harness.WIDE)  # which has nothing in its cache
+    page, sizes = context.new_page(), []
+    page.on("response", lambda answer: sizes.append(int(answer.headers["content-length"])))
+    page.goto(base + name, wait_until="networkidle")
+    context.close()
+    assert len(sizes) > 5 and sum(sizes) <= 1_100_000, sum(sizes)
+
+
 def test_a_hundred_columns_of_code_fit_a_screen_of_1280_pixels(fresh: harness.Visit) -> None:
     chapter = next(name for name in PAGES if name.startswith("notebooks/"))
     scroll_bar = 15
