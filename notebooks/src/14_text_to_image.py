@@ -81,7 +81,7 @@ plots.image_rows({fill(s, 16): draw(s) for s in sentences}, tile=0.75)
 
 # %% [markdown]
 # :::{admonition} The idea
-# A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. All else is in the book already: a VAE makes the image small, a diffusion model learns its codes, and guidance exaggerates what the sentence changes.
+# A sentence becomes a list of vectors, one for each word. At every step of denoising each patch of the noisy image looks at these vectors, and takes from them what it needs. All else is in the book: a VAE makes the image small, a diffusion model learns its codes, and guidance exaggerates what the sentence changes.
 # :::
 #
 # Sought is a distribution, $p(x \mid y)$: a sentence $y$ describes many images $x$.
@@ -159,7 +159,7 @@ print(f"error of a pixel, root mean square: {error:.3f}; codes' standard deviati
 assert error < 0.06 and on_pixels > 10 * on_maps
 
 # %% [markdown]
-# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, as in the bound of a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): to reduce errors below that costs more nats than it gains ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and drawn codes are never quite right. So the VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
+# **Why a VAE, with hardly any KL?** The KL divergence has the weight 0.001, as in the bound of a decoder with a standard deviation of $\sqrt{0.001} \approx 0.03$ ({ref}`exercise <ex-first-stage-noise>`): to reduce errors below that costs more nats than it gains ({ref}`water-filling <sec-sigma-dec>`). A larger weight would discard what no later stage brings back ({ref}`rate and distortion <sec-rate-distortion>`). With none, nothing would make neighboring codes decode alike, and drawn codes are never quite right. The VAE draws edges and texture, the diffusion what stands where. Codes are normalized to variance 1, for which the noise schedule is made.
 #
 # *Sources: F08.*
 
@@ -171,7 +171,7 @@ assert error < 0.06 and on_pixels > 10 * on_maps
 #
 # **Why a list of vectors, and not one label?** A label for a combination held out would never be trained; "blue" is learned from all blue houses. And one vector for all that is said would have to hold whose color is whose, and no patch could take from it only what it needs.
 #
-# **Why positions?** Order tells which house is red, but attention, by which words will be read, sees a *set*. So a learned vector for its position is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is no longer just red, but the red of the house in front ({numref}`fig-word-order`).
+# **Why positions?** Order tells which house is red, but attention, by which words will be read, sees a *set*. So a learned vector for its position is added to each word, and two layers of self-attention {eq}`def-self-attention` let the words look at each other. Then "red" is not just red, but the red of the house in front ({numref}`fig-word-order`).
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Two rows of six landscapes. In the first all houses in front are yellow with a purple house behind, in the second all are purple with a yellow one behind."}, "figure": {"caption": "The same words in another order, the same noise.", "name": "fig-word-order"}}
 order = (
@@ -255,7 +255,7 @@ wrong = {"before the places": reads(h, network.read(label[:, other]).double())}
 verify("eq-words-as-set", reads(h, words[:, other]), reads(h, words), rejects=wrong)
 
 # %% [markdown]
-# What do patches look at? In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it; so in Stable Diffusion {cite:p}`tang2023`.
+# In {numref}`fig-attention-words` a patch is the brighter, the more of its attention goes to the word. "Red" is looked at where the red house is, "blue" at the blue one, although only the squared error taught it; so in Stable Diffusion {cite:p}`tang2023`.
 
 
 # %% tags=["serves"]
@@ -309,7 +309,7 @@ plots.image_rows(rows, titles=["drawn", *chosen], tile=0.8)
 show(text_loss, docstring=False)
 
 # %% [markdown]
-# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** What stays is the meaning. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences**, one in ten? In sampling, guidance {eq}`def-guided` uses the noise $\hat\varepsilon(\varnothing) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(\varnothing))$: one network gives both. The words' transformer learns with the denoiser; the first stage came first, and is frozen. To draw, a sentence is read once, the denoiser called at every step, the decoder once.
+# `classifier_free_loss` is `denoising_loss`, with labels that are sometimes replaced. **Why new words each time?** The meaning stays. **Why leave attributes out?** So that silence means "any". **Why drop whole sentences**, one in ten? In sampling, guidance {eq}`def-guided` uses the noise $\hat\varepsilon(\varnothing) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(\varnothing))$: one network gives both. The words' transformer learns with the denoiser; the first stage came first, and is frozen. To draw, a sentence is read once, the denoiser called at every step, the decoder once.
 
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
@@ -332,7 +332,7 @@ for name, module in (("vae-landscapes", landscape_coder()), ("text-scenes", mode
 # \end{aligned}
 # $$ (eq-sentence-bound)
 #
-# Both gaps are nonnegative: the first line is a lower bound of $\log p(x \mid y)$. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, chapter 9's. But what is trained is not this sum: the squared error weights the times {ref}`differently <sec-thrown-away>`.
+# The gaps are nonnegative: the first line is a lower bound. It is chapter 3's bound for the first stage, whose prior is learned and has a bound of its own, chapter 9's. But what is trained is not this sum: the squared error weights the times {ref}`differently <sec-thrown-away>`.
 #
 # **Check.** If all is Gaussian, every term is known: $z \mid y \sim \mathcal{N}(\pm 0.3, 0.05)$ for two sentences, $x \mid z \sim \mathcal{N}(z, 0.02)$, and the exact denoiser. For $q$ take the posterior given the sentence, one without, and one twice as wide. $\log p(x \mid y)$ minus the first line is compared with the KL divergence; no gap, and the diffusion of the other sentence, are rejected.
 
@@ -426,7 +426,7 @@ assert visible > 98
 # (sec-obedience)=
 # ## Does it obey, and what does guidance do?
 #
-# A second network, the *reader*, was trained on other images, of all combinations. It reads all renderings of these tests without an error. (Were it right in 98 %, three attributes would seem right in $0.98^3$, 94 %, of perfect images.) The last row of the table has renderings after the first stage, the ceiling for what is drawn.
+# A second network, the *reader*, was trained on other images, of all combinations. It reads all renderings of these tests without an error. (Were it right in 98 %, three attributes would seem right in $0.98^3$, 94 %, of perfect images.) The last row of the table has renderings after the first stage, the ceiling.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
 wish = "a small red house at dusk, two trees, the sun high on the left"
@@ -669,7 +669,7 @@ plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 # (sec-text-fails)=
 # ## What goes wrong
 #
-#In {numref}`fig-text-failures` the words are known, the sentences unusual.
+# Here the words are known, the sentences unusual:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: a red house each time, and something pale behind some."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
@@ -941,7 +941,7 @@ exercises.check_both(both)
 #
 # - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`.Each patch reads what it needs {eq}`eq-cross-attention`.
 # - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`.
-# - Guidance helps most where training had no example; large scales leave the data.
+# - Guidance helps most where training had no example.
 # - Combinations that were never seen are drawn where the changes by single words add up.
 # - Negation, counting and silence fail.
 #
@@ -963,7 +963,7 @@ exercises.check_both(both)
 # | 13 | an encoder, then noise | conditional steps, then a decoder | the sum of both bounds |
 # | 14 | the same | the same, given a sentence | the same, given a sentence |
 #
-# The last row contains the others: an encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer.
+# An encoder began the book, noise made the bound easy, and a condition turns a model of all images into an answer.
 #
 # :::{dropdown} If you come from the lectures
 # Text-to-image is often shown as a matter of size. Of its parts none needs size: the network of this chapter has two million parameters. What size brings is the world, and the language, that eight attributes and 66 words leave out.
