@@ -204,7 +204,11 @@ RECIPES = {
     "iwae-mnist": BINARY_MNIST(
         mlp_vae, partial(importance_weighted_loss, num_samples=50), epochs=24, start="vae-mnist"
     ),
-    # As long as that with K = 1, to tell what the further epochs do.
+    # And more of them, to tell whether they are what is missing.
+    "iwae-mnist-more": BINARY_MNIST(
+        mlp_vae, partial(importance_weighted_loss, num_samples=50), epochs=40, start="iwae-mnist"
+    ),
+    # As long as the former with K = 1, to tell what the further epochs do.
     "iwae1-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=24, start="vae-mnist"),
     "hvae-mnist": LADDER(mlp_ladder),
     # The same recipe with fewer levels, to compare with.
