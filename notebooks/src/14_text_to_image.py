@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-#One writes "a small red house at dusk", and a network draws it. How does a sentence get into a model of images, and how does one know that it was understood? All rows start from the same noise.
+# One writes "a small red house at dusk", and a network draws it. How does a sentence get into a model of images, and how does one know that it was understood? All rows start from the same noise.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -219,13 +219,13 @@ for name, two in pairs.items():
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
 # $$ (eq-words-as-set)
 #
-# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last, the time $t$ shifts and scales what goes in and out:
+# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last of the three, the time $t$ shifts and scales what goes in and out:
 
 # %% tags=["shown", "nbval-check-output"]
 show(PatchBlock.forward, docstring=False)
 
 # %% [markdown]
-# **Check.** The attention of the trained network's first block is computed once more by torch's `scaled_dot_product_attention`. Without the root of $c$ it is rejected, and so is a softmax over patches. To permute the words' vectors changes nothing; to permute words before they have their places is rejected.
+# **Check.** For the trained network's first block, torch's `scaled_dot_product_attention` gives the same, but not without the root of $c$, nor over patches. To permute the words' vectors changes nothing; to permute words before they have positions does.
 
 
 # %% tags=["check", "nbval-check-output"]
@@ -426,7 +426,7 @@ assert visible > 98
 # (sec-obedience)=
 # ## Does it obey, and what does guidance do?
 #
-# A second network, the *reader*, was trained on other images, of all combinations. It reads all renderings of these tests without an error. (Were it right in 98 %, three attributes would seem right in $0.98^3$, 94 %, of perfect images.) The last row of the table has renderings after the first stage, the ceiling.
+# A second network, the *reader*, was trained on other images, of all combinations. It reads all renderings of these tests without an error. (Were it right in 98 %, three attributes would seem right in $0.98^3$, 94 %, of perfect images.) The table's last row has renderings after the first stage, the ceiling.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes from the same noise. At scale 0 houses of all colors in all kinds of scenes. At scales 1, 2 and 20 small red houses with two firs at dusk; at 20 the colors are harsher and the house has lost its shape."}, "figure": {"caption": "\"A small red house at dusk, two trees, the sun high on the left\", at four guidance scales $\\kappa$ of {eq}`def-guided`. At 0 the sentence is left out, at 1 there is no guidance.", "name": "fig-text-scales"}}
 wish = "a small red house at dusk, two trees, the sun high on the left"
@@ -463,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'decoded codes':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become alike, and leave the renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
+# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become alike, and unlike renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -505,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. In the sixth turn and side are right, but mostly the sun stands high. **Why?** In the five, the image's changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes are learned because attributes vary independently in training: what all blue houses share is the color. Were all of them small, nothing would tell which of the two "blue" means.)
+# Five of the six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** In the five, the image's changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes are learned because attributes vary independently in training: what all blue houses share is the color. Were all of them small, nothing would tell which of the two "blue" means.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -588,9 +588,9 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Sentences without small words, unlike training too, keep their colors.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words a sentence is as unlike training, and colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes, right or wrong.
 #
-# **The first stage** has to be left out of the training. For the same cost pixels must be cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
+# **Without the first stage** one trains anew, on pixels. For the same cost these are cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 pixels = record_of("no-first-stage")
@@ -602,7 +602,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
     print(f"{name:12}  {shown[0]:>11}  {shown[1]:>11}  {shown[2]:>10}  {shown[3]:>11}")
 
 # %% [markdown]
-# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Trained on pixels, it obeys less and its images are noisy; on maps, they are too smooth, as decoded codes are.
+# (Roughness: mean squared difference of neighboring pixels, in thousandths.) Trained on pixels, it obeys less and its images are noisy; on maps, they are too smooth, as decoded codes are (box).
 #
 # :::{depth-start} at equal cost the first stage gains obedience and nearness, and loses some sharpness
 # :::
@@ -623,7 +623,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 # (sec-copies)=
 # ## Did it memorize?
 #
-# The best denoiser of a *finite* data set {ref}`recalls its images <sec-denoising>`: it is their mean, each weighted by how well it explains $x_t$, and a sentence leaves only those that it describes. A trained network need not become that: with many images a rule for all is likely easier. To be near a training scene proves nothing: new renderings are. Copies are nearer (in pixels) to a training scene than to any of *as many scenes outside training*; if nothing is copied, that holds for half. (A shifted copy is far in pixels; the reader's features say much the same: {ref}`experiment <exp-memorization>`.) {numref}`fig-copies` trains the network on fewer and fewer scenes, each time a quarter of the steps, so each is seen more often.
+# The best denoiser of a *finite* data set {ref}`recalls its images <sec-denoising>`: it is their mean, each weighted by how well it explains $x_t$, and a sentence leaves only those that it describes. A trained network need not become that: with many images a rule for all is likely easier. To be near a training scene proves nothing: new renderings are, too. Copies are nearer (in pixels) to a training scene than to any of *as many scenes outside training*; if nothing is copied, that holds for half. (Pixels miss a shifted copy; by the reader's features it is much the same: {ref}`experiment <exp-memorization>`.) For {numref}`fig-copies` the network is trained on fewer and fewer scenes, in a quarter of the steps, so each is seen more often.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), ± standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
@@ -669,7 +669,7 @@ plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 # (sec-text-fails)=
 # ## What goes wrong
 #
-# Here the words are known, the sentences unusual:
+# What sentences unlike those in training give:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: a red house each time, and something pale behind some."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
@@ -681,7 +681,7 @@ odd = (
 plots.image_rows({fill(s, 18): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# The reader finds:
+# The reader finds (houses of all six colors, but in the last row):
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 odd_ones = record_of("odd-sentences")
@@ -694,16 +694,16 @@ kinds = (
     ("a red blue house", "a red house", "a b house", "first"),
     ("two trees", "a red house", "two trees", "color red"),
 )
-print("sentence (in all colors)    shows                 percent")
+print("sentence                    shows                 percent")
 for sentence, shows, condition, measure in kinds:
     value = odd_ones.value(condition, measure)
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP is often at chance there {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
+# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP, too, is often at chance with it {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
 # - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A tree is drawn from its neighborhood, but on how many there are, all patches must agree. Captions seldom tell a number; large models miscount, too {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
-# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red, not one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
+# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red; in the scenes it is one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
@@ -940,7 +940,7 @@ exercises.check_both(both)
 # ## Summary
 #
 # - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`.Each patch reads what it needs {eq}`eq-cross-attention`.
-# - First stage and diffusion have one bound, whose prior is learned and reads {eq}`eq-sentence-bound`.
+# - First stage and diffusion have one bound {eq}`eq-sentence-bound`; its prior is learned, given the sentence.
 # - Guidance helps most where training had no example.
 # - Combinations that were never seen are drawn where the changes by single words add up.
 # - Negation, counting and silence fail.
