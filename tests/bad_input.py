@@ -1428,6 +1428,7 @@ CASES: dict[str, list[Case]] = {
 ],
 "landscapes": [
     *doors(whole(1), lambda num: data.landscapes(num)),
+    *doors(whole(1), lambda pixels: data.landscapes(1, pixels=pixels)),
     (lambda: data.landscapes(1, seed=-1), r"seed must be at least 0; -1 was given"),
     (lambda: data.landscapes(1, held_out="all"), "held_out must be True, False or None; 'all' was given"),
     *((lambda v=v: data.landscapes(1, held_out=v), "held_out must be True, False or None") for v in (1, T5, [False])),

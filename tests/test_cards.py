@@ -82,7 +82,7 @@ def few(recipe: Recipe, num: int) -> tuple[Tensor, ...]:
         x = F.pad(F.interpolate(x, size=24, mode="bilinear"), [2, 2, 2, 2])
         x = (x * 255).round() / 255
     elif recipe.data.name == "landscapes":
-        x, label = landscapes(num, 1, recipe.data.held_out)
+        x, label = landscapes(num, 1, recipe.data.held_out, pixels=recipe.data.pixels)
     elif recipe.data.x_shape == (3, 32, 32):
         images, label, _ = scenes(num, 1)
         x = (images * 255).round() / 255

@@ -69,24 +69,22 @@ def elsewhere(
     """The recipe, its model and a few of its times on the device, in the mode in which tensors are fake."""
     chosen = RECIPES[name]
     model = chosen.model()
-    encoder, coder = (
-        vae().requires_grad_(False).eval() for vae in (conv_vae, architectures.landscape_vae)
+    encoder, *coders = (
+        vae.requires_grad_(False).eval()
+        for vae in (conv_vae(), architectures.landscape_vae(8), architectures.landscape_vae(16))
     )
     schedule = getattr(model, "schedule", linear_schedule(5)).evenly(3)
     with FakeTensorMode():
-        encoder, coder = moved(encoder), moved(coder)
+        encoder, *coders = map(moved, (encoder, *coders))
         monkeypatch.setattr(architectures, "digit_encoder", lambda: encoder)
-        monkeypatch.setattr(architectures, "landscape_coder", lambda: coder)
+        monkeypatch.setattr(architectures, "landscape_coder", lambda side: coders[side // 16])
         yield chosen, moved(model), moved(schedule)
 
 
 def examples(chosen: Recipe, num: int = 4) -> tuple[Tensor, ...]:
     x = torch.rand(num, *chosen.data.x_shape, device=NAME)
-    shape, landscapes = chosen.data.label_shape, chosen.data.name == "landscapes"
-    if shape and not landscapes:
-        labels = torch.rand(num, *shape, device=NAME)
-    else:
-        labels = torch.randint(2 if landscapes else 10, (num, *shape), device=NAME)
+    shape, dtype = chosen.data.label_shape, chosen.data.label_dtype
+    labels = torch.randint(2, (num, *shape), dtype=dtype, device=NAME)
     return (x, labels) if chosen.labels else (x,)
 
 

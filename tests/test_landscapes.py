@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from bad_input import refused
+from torch.nn import functional as F
 
 from companion.data import (
     ATTRIBUTES,
@@ -14,6 +15,7 @@ from companion.data import (
     landscapes,
     render_landscapes,
 )
+from companion.zoo.architectures import decoded_landscapes, landscape_codes, landscape_reader
 
 module = sys.modules["companion.data.landscapes"]  # of the name of its function
 NAMES = list(ATTRIBUTES)
@@ -64,7 +66,7 @@ def test_what_is_held_out_is_in_no_image_to_train_on():
 
 
 def test_every_value_is_there_to_train_on_and_also_every_pair_but_those_held_out(monkeypatch):
-    monkeypatch.setattr(module, "render_landscapes", lambda attributes, jitter: jitter)
+    monkeypatch.setattr(module, "render_landscapes", lambda attributes, jitter, pixels: jitter)
     drawn = landscapes(20_000, 2).attributes
     for a, name in enumerate(NAMES):
         for k, value in enumerate(ATTRIBUTES[name]):
@@ -157,3 +159,24 @@ def test_dusk_is_darker_and_redder():
 
 
 test_bad_input = refused("landscapes")
+
+
+def test_more_pixels_show_the_same_scenes():
+    small, large = landscapes(20, seed=3), landscapes(20, seed=3, pixels=64)
+    assert large.images.shape == (20, 3, 64, 64)
+    assert torch.equal(large.attributes, small.attributes)
+    # A pixel of one is the mean of four of the other, but for where the sample points lie.
+    shrunk = large.images.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
+    assert (
+        (shrunk - small.images).abs().mean()
+        < 0.01
+        < (shrunk - small.images.roll(1, 0)).abs().mean()
+    )
+
+
+def test_the_first_stage_of_32_pixels_serves_64():
+    scenes = landscapes(60, seed=4, pixels=64)
+    decoded = decoded_landscapes(landscape_codes(scenes.images))
+    assert (decoded - scenes.images).square().mean().sqrt() < 0.08
+    right = landscape_reader().read(F.adaptive_avg_pool2d(decoded, 32)) == scenes.attributes
+    assert right.double().mean() > 0.95

@@ -63,6 +63,7 @@ COUPLED = {
     "reader-landscapes",
     "vae-landscapes",
     "text-scenes",
+    "text-scenes-64",
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
@@ -73,9 +74,7 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
     chosen, num = RECIPES[name], 5
     model = chosen.model()
     x = torch.randint(256, (num, *chosen.data.x_shape)) / 255
-    labels = torch.rand(num, 5) if chosen.data.label_shape else torch.arange(num)
-    if chosen.data.name == "landscapes":
-        labels = torch.randint(2, (num, 8))
+    labels = torch.randint(2, (num, *chosen.data.label_shape), dtype=chosen.data.label_dtype)
     batch = (x, labels) if chosen.labels else (x,)
 
     def loss(x, *labels):

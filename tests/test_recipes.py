@@ -14,9 +14,7 @@ def examples_like(recipe, num):
     levels = 17 if recipe.data == DIGITS else 256
     images = torch.randint(levels, (num, *recipe.data.x_shape)) / (levels - 1)
     x = recipe.prepare(images)
-    labels = torch.rand(num, 5) if recipe.data.label_shape else torch.arange(num)
-    if recipe.data.name == "landscapes":
-        labels = torch.randint(2, (num, 8))
+    labels = torch.randint(2, (num, *recipe.data.label_shape), dtype=recipe.data.label_dtype)
     return (x, labels) if recipe.labels else (x,)
 
 

@@ -20,15 +20,15 @@ def test_examples_are_as_many_and_as_large_as_the_source_says(source, monkeypatc
         x, factors, _ = render(1, seed, device)
         return x.expand(num, -1, -1, -1), factors.expand(num, -1)
 
-    def fewer(num, seed, held_out, device):
-        return [part.expand(num, *part[0].shape) for part in draw(1, seed, held_out, device)]
+    def fewer(num, *settings):
+        return [part.expand(num, *part[0].shape) for part in draw(1, *settings)]
 
     monkeypatch.setattr(sources, "scenes", few)
     monkeypatch.setattr(sources, "landscapes", fewer)
     x, *labels = source.examples("train")
     assert x.shape == (source.num, *source.x_shape) and x.dtype == torch.float32
-    assert [label.shape for label in labels] == (
-        [] if isinstance(source, Toy) else [(source.num, *source.label_shape)]
+    assert [(label.shape, label.dtype) for label in labels] == (
+        [] if isinstance(source, Toy) else [((source.num, *source.label_shape), source.label_dtype)]
     )
 
 

@@ -16,7 +16,7 @@ from companion.networks.unet import UNet
 from companion.zoo import pretrained
 from companion.zoo.architectures import digit_encoder
 from companion.zoo.recipes import RECIPES
-from companion.zoo.weights import read_card
+from companion.zoo.weights import card_names, read_card
 from companion.zoo.yourself import _draw, cost, train_it, use
 
 __all__ = ["recipes"]
@@ -47,7 +47,8 @@ def test_large_models_cost_arithmetic_and_their_short_training_is_short():
     assert large.t4_minutes == pytest.approx(seconds / 60)
     assert large.short_steps == 10
     assert "a T4 at full scale: about " in str(large) and "counted and not measured" in str(large)
-    names = ("ae-mnist", "hvae-mnist", "mean-flow-digits")  # the last one in forward mode
+    # The third in forward mode, the last with attributes in place of classes.
+    names = ("ae-mnist", "hvae-mnist", "mean-flow-digits", "text-scenes")
     assert all(10 <= cost(name).short_steps <= 500 for name in names)
 
 
@@ -74,6 +75,15 @@ def test_the_page_on_running_tells_what_is_counted_and_what_the_cards_say():
         operations = f"{found.num_steps * found.operations:.1e}"
         assert told == [operations, f"{card.minutes:.1f}", f"{found.t4_minutes:.1f}"]
         assert card.device.startswith("CPU") and card.device.endswith(" 1 threads")
+    rows = re.findall(
+        r"\| `(.*)` \| (.*) million \| (\d\.\de.*) \| (.*) \|", page.read_text("utf8")
+    )
+    for name, *told in rows:
+        found = cost(name)
+        numbers = (found.num_parameters / 1e6, found.t4_minutes / 60)
+        assert told[::2] == [f"{number:.1f}" for number in numbers]
+        assert told[1] == f"{found.num_steps * found.operations:.1e}"
+    assert len(rows) == 4 and not {row[0] for row in rows} & set(card_names())
 
 
 def test_a_short_training_is_the_recipe_s_own_and_disturbs_no_random_numbers(monkeypatch):

@@ -67,7 +67,7 @@ NUMBER = re.compile(r"-?\d+\.\d{3,}")
 WHITE = re.compile(r"\s+")
 CODE = re.compile(r'<div class="highlight"><pre>.*?</pre>', re.DOTALL)
 TOKEN = re.compile(r'<span class="(\w+)">([^<]*)</span>')
-COLORED = re.compile(r'(\S+) \.highlight( \.\w+)? \{(?: background: \S+;)? color: (\S+) \}')
+COLORED = re.compile(r"(\S+) \.highlight( \.\w+)? \{(?: background: \S+;)? color: (\S+) \}")
 DRAWN = re.compile(r'(<img [^>]*?data-text="(\d+)"[^>]*? style=")(?!--readable)')
 # Text in figures has at least so many points, and needs so many CSS pixels.
 SMALLEST, READABLE = 8, 9

@@ -70,7 +70,7 @@ class Landscapes(NamedTuple):
     Book: chapter 14.
     """
 
-    images: Float[Tensor, "num 3 32 32"]
+    images: Float[Tensor, "num 3 pixels pixels"]
     attributes: Int[Tensor, "num 8"]
 
 
@@ -79,6 +79,7 @@ def landscapes(
     seed: int = 0,
     held_out: bool | None = False,
     device: torch.device | str | None = None,
+    pixels: int = PIXELS,
 ) -> Landscapes:
     """Draw `num` images of random attributes; everything else, such as where trees stand, varies, too.
 
@@ -91,10 +92,11 @@ def landscapes(
         held_out: False for combinations to train on; True for those that hold a pair or triple of `HELD_OUT`; None for
             both kinds.
         device: where the images lie; torch's default one if none is given.
+        pixels: of each side.
 
     Raises:
-        TypeError: if `num` is not an integer.
-        ValueError: if `num` is below 1.
+        TypeError: if `num` or `pixels` is not an integer.
+        ValueError: if one of them is below 1.
 
     Book: chapter 14.
     """
@@ -107,7 +109,7 @@ def landscapes(
         attributes = _attributes(num, generator, held_out)
         jitter = 2 * torch.rand(num, _JITTER, generator=generator, dtype=torch.float32) - 1
     attributes = attributes.to(device)
-    return Landscapes(render_landscapes(attributes, jitter.to(device)), attributes)
+    return Landscapes(render_landscapes(attributes, jitter.to(device), pixels), attributes)
 
 
 def is_held_out(attributes: Int[Tensor, "num 8"]) -> Bool[Tensor, "num"]:
@@ -132,27 +134,29 @@ def is_held_out(attributes: Int[Tensor, "num 8"]) -> Bool[Tensor, "num"]:
 
 @torch.no_grad()
 def render_landscapes(
-    attributes: Int[Tensor, "num 8"], jitter: Float[Tensor, "num 25"]
-) -> Float[Tensor, "num 3 32 32"]:
+    attributes: Int[Tensor, "num 8"], jitter: Float[Tensor, "num 25"], pixels: int = PIXELS
+) -> Float[Tensor, "num 3 {pixels} {pixels}"]:
     """Render the images: one ray per sample point, without perspective, Lambert's law, shadows on the ground alone.
 
     Args:
         attributes: indices of their values, in the order of `ATTRIBUTES`.
         jitter: from -1 to 1; what the attributes leave open, such as angles, positions and shades.
+        pixels: of each side.
 
     Raises:
-        TypeError: if the attributes are no integers, or the jitter no floating-point numbers.
+        TypeError: if the attributes or `pixels` are no integers, or the jitter no floating-point numbers.
         ValueError: if a shape is wrong, an attribute has no such value, or the jitter is not in [-1, 1].
 
     Book: chapter 14.
     """
     check_attributes(attributes)
+    checks.at_least(1, pixels=pixels)
     checks.shape((len(attributes), _JITTER), jitter=jitter)
     checks.floating(jitter=jitter)
     checks.within(-1, 1, jitter=jitter)
     # Few at a time: memory that is small enough to be used again costs no page faults.
     parts = zip(attributes.split(16), jitter.float().split(16), strict=True)
-    return torch.cat([_render(*part) for part in parts])
+    return torch.cat([_render(*part, pixels) for part in parts])
 
 
 def check_attributes(attributes: Tensor) -> None:
@@ -195,23 +199,28 @@ class _Light(NamedTuple):
     sky: Float[Tensor, "num 3 1"]
 
 
-def _render(attributes: Tensor, jitter: Tensor) -> Float[Tensor, "num 3 32 32"]:
+def _render(attributes: Tensor, jitter: Tensor, pixels: int) -> Tensor:
     """Average the colors of the sample points of each pixel."""
     view, objects = _view(attributes, jitter), _objects(attributes, jitter)
     light = _light(attributes, jitter, objects[0], view.sun)
-    picture = jitter.new_zeros(len(jitter), 3, PIXELS**2)
+    picture = jitter.new_zeros(len(jitter), 3, pixels**2)
     offsets = ((torch.arange(_SAMPLES) - (_SAMPLES - 1) / 2) / _SAMPLES).tolist()
     for across in offsets:
         for down in offsets:
-            picture += _sample(view, objects, light, across, down)
-    return (picture / _SAMPLES**2).unflatten(-1, (PIXELS, PIXELS))
+            points = [axis.to(jitter.device) for axis in grid(across, down, pixels)]
+            picture += _sample(view, objects, light, points, (across, down))
+    return (picture / _SAMPLES**2).unflatten(-1, (pixels, pixels))
 
 
 def _sample(
-    view: _View, objects: tuple[Tensor, Tensor], light: _Light, across: float, down: float
+    view: _View,
+    objects: tuple[Tensor, Tensor],
+    light: _Light,
+    points: list[Tensor],
+    offsets: tuple[float, float],
 ) -> Float[Tensor, "num 3 pixels"]:
     """The colors at one point of every pixel."""
-    u, v = (axis.to(view.ray.device) for axis in grid(across, down))
+    (u, v), (across, down) = points, offsets
     near, far, face = _hit(objects, view.screen, view.ray, u, v)
     near, which = near.masked_fill(near >= far, math.inf).min(1)
     face = face.gather(1, which[:, None])[:, 0] + 7 * which
@@ -223,7 +232,7 @@ def _sample(
     enter, leave, _ = _hit(objects, view.ground, sun, u, v)
     shaded = ((enter < leave) & (leave > 0)).any(1)[:, None]
     away = view.ground[:, 1, 1:2] * v + view.ground[:, 1, 2:]  # of each row; u does not matter
-    is_sky = (away > _HORIZON)[:, None, :, None].expand(-1, 1, -1, PIXELS).flatten(2)
+    is_sky = (away > _HORIZON)[:, None, :, None].expand(-1, 1, -1, len(u)).flatten(2)
     nothing = torch.where(is_sky, light.sky, torch.where(shaded, light.dark, light.lit))
     return torch.where(near.isinf()[:, None], nothing, color)
 

@@ -232,10 +232,12 @@ def direction(height: Tensor, side: Tensor) -> Float[Tensor, "num 3"]:
     return torch.stack([height.cos() * side.sin(), -height.cos() * side.cos(), height.sin()], -1)
 
 
-def grid(across: float, down: float) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
+def grid(
+    across: float, down: float, pixels: int = PIXELS
+) -> tuple[Float[Tensor, " pixels"], Float[Tensor, " pixels"]]:
     """Return u of each column and v of each row, from the top left, of sample points with these offsets in pixels."""
-    center = torch.arange(PIXELS, dtype=torch.float32) + 0.5 - PIXELS / 2
-    width = 2 * _HALF_WIDTH / PIXELS
+    center = torch.arange(pixels, dtype=torch.float32) + 0.5 - pixels / 2
+    width = 2 * _HALF_WIDTH / pixels
     return width * (center + across), -width * (center + down)
 
 

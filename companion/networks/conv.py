@@ -77,7 +77,9 @@ class StandardMeans(nn.Module):
 
 
 def map_encoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
-    """Return an encoder of (batch, 3, 32, 32): `num_maps` means of 8 x 8, then as many log-variances, as one vector.
+    """Return an encoder of images: `num_maps` means of a quarter of each side, then as many log-variances, as a vector.
+
+    An image of (3, 32, 32) gets maps of 8 x 8; others, of sides that 4 divides, are encoded by the same convolutions.
 
     Raises:
         ValueError: if `num_maps` is below 1, or `channels` below 4.
@@ -94,19 +96,19 @@ def map_encoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
     )
 
 
-def map_decoder(num_maps: int = 4, channels: int = 32) -> nn.Sequential:
-    """Return the mirror image: from (batch, 64 num_maps), which are maps of 8 x 8, to (batch, 3, 32, 32).
+def map_decoder(num_maps: int = 4, channels: int = 32, side: int = 8) -> nn.Sequential:
+    """Return the mirror image: from (batch, num_maps side^2), which are square maps, to (batch, 3, 4 side, 4 side).
 
     Raises:
-        ValueError: if `num_maps` is below 1, or `channels` below 4.
+        ValueError: if `num_maps` or `side` is below 1, or `channels` below 4.
 
     Book: chapter 14.
     """
-    checks.at_least(1, num_maps=num_maps)
+    checks.at_least(1, num_maps=num_maps, side=side)
     checks.at_least(4, channels=channels)
     wide = 2 * channels
     return nn.Sequential(
-        *(nn.Unflatten(1, (num_maps, 8, 8)), conv(num_maps, wide), _two_convs(wide)),
+        *(nn.Unflatten(1, (num_maps, side, side)), conv(num_maps, wide), _two_convs(wide)),
         *(grow(wide, channels), _two_convs(channels), group_norm(channels), nn.SiLU()),
         *(conv(channels, 12), nn.PixelShuffle(2)),
     )

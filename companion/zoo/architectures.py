@@ -135,22 +135,26 @@ def attribute_reader() -> AttributeReader:
     return AttributeReader([len(values) for values in ATTRIBUTES.values()])
 
 
-def landscape_vae() -> Vae:
-    """The first stage of landscapes: four maps of 8 x 8; its unit variance of p(x|z) wants a tiny weight of the KL."""
-    return Vae(map_encoder(), map_decoder(), GaussianLikelihood(), 4 * 8 * 8, (3, 32, 32))
+def landscape_vae(side: int = 8) -> Vae:
+    """The first stage of landscapes: four square maps; its unit variance of p(x|z) wants a tiny weight of the KL."""
+    shape = (3, 4 * side, 4 * side)
+    return Vae(map_encoder(), map_decoder(side=side), GaussianLikelihood(), 4 * side**2, shape)
 
 
-def text_ddpm() -> Ddpm:
-    """A DDPM of the maps of `landscape_coder`, conditioned on a sentence; 1.9 million parameters."""
-    schedule = cosine_schedule(1000)
-    network = TextTransformer(num_words=len(VOCABULARY), max_words=MAX_WORDS)
-    return Ddpm(VPredictor(network, schedule), schedule, (4, 8, 8), schedule.beta)
+def text_ddpm(side: int = 8, **sizes: int) -> Ddpm:
+    """A DDPM of the maps of `landscape_coder`, conditioned on a sentence; 1.9 million parameters by default."""
+    schedule, shape = cosine_schedule(1000), (4, side, side)
+    network = TextTransformer(shape, len(VOCABULARY), MAX_WORDS, **sizes)
+    return Ddpm(VPredictor(network, schedule), schedule, shape, schedule.beta)
 
 
 @cache
-def landscape_coder() -> Vae:
-    """The shipped first stage of landscapes, to be used and not trained, on `companion.runtime.device()`."""
-    vae = landscape_vae()
+def landscape_coder(side: int = 8) -> Vae:
+    """The shipped first stage of landscapes, to be used and not trained, on `companion.runtime.device()`.
+
+    It was trained on images of 32 x 32 pixels, maps of 8 x 8; its convolutions serve other sizes, too.
+    """
+    vae = landscape_vae(side)
     load_weights("vae-landscapes", vae.requires_grad_(False).eval())
     return runtime.to_device(vae)
 
@@ -163,14 +167,19 @@ def landscape_reader() -> AttributeReader:
     return runtime.to_device(reader)
 
 
-def landscape_codes(x: Float[Tensor, "batch 3 32 32"]) -> Float[Tensor, "batch 4 8 8"]:
+def landscape_codes(
+    x: Float[Tensor, "batch 3 pixels pixels"],
+) -> Float[Tensor, "batch 4 pixels//4 pixels//4"]:
     """Draws from q(z|x) of `landscape_coder`, of a variance near 1."""
-    return landscape_coder().posterior(x).sample().unflatten(1, (4, 8, 8))
+    side = x.shape[-1] // 4
+    return landscape_coder(side).posterior(x).sample().unflatten(1, (4, side, side))
 
 
-def decoded_landscapes(z: Float[Tensor, "batch 4 8 8"]) -> Float[Tensor, "batch 3 32 32"]:
+def decoded_landscapes(
+    z: Float[Tensor, "batch 4 side side"],
+) -> Float[Tensor, "batch 3 4*side 4*side"]:
     """The images that `landscape_coder` decodes maps to: means of p(x|z)."""
-    return landscape_coder().likelihood(z.flatten(1)).mean
+    return landscape_coder(z.shape[-1]).likelihood(z.flatten(1)).mean
 
 
 @cache

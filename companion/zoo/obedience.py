@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from companion import checks
 from companion.data import DRAWS, captions, tokens
+from companion.data.scenes import PIXELS
 from companion.ddpm import Ddpm
 from companion.guidance import guided
 from companion.samplers import ddim_sample
@@ -34,7 +36,9 @@ def obeyed(
     """
     draws = torch.rand(len(attributes), DRAWS, device=attributes.device)
     z = drawn(model, tokens(captions(attributes, draws)), scale, interval)
-    return landscape_reader().read(decoded_landscapes(z)) == attributes
+    # The reader was trained on 32 x 32 pixels; larger images are averaged down to that.
+    images = F.adaptive_avg_pool2d(decoded_landscapes(z), PIXELS)
+    return landscape_reader().read(images) == attributes
 
 
 def drawn(
@@ -54,7 +58,7 @@ def drawn(
 
 
 def disobeyed(
-    model: Ddpm, x: Float[Tensor, "batch 4 8 8"], attributes: Int[Tensor, "batch 8"]
+    model: Ddpm, x: Float[Tensor, "batch 4 side side"], attributes: Int[Tensor, "batch 8"]
 ) -> Float[Tensor, "batch"]:
     """The fraction of the attributes that an image, drawn for a sentence about a test image, does not have."""
     return 1 - obeyed(model, attributes).double().mean(1)

@@ -112,9 +112,9 @@ BINARY_MNIST = partial(
 
 SCENE_VAE = partial(
     Recipe,
-    SCENES,
-    architectures.scene_vae,
-    elbo_loss,
+    data=SCENES,
+    model=architectures.scene_vae,
+    loss=elbo_loss,
     metric=Measure(
         measures.squared_error_of_means,
         "squared error of a test image, decoded from the mean of q, summed over its values",
@@ -156,6 +156,26 @@ DDPM = partial(
     restore=to_unit,
 )
 
+# From a sentence to the maps of the first stage.
+TEXT = partial(
+    DDPM,
+    data=LANDSCAPES,
+    model=architectures.text_ddpm,
+    loss=text_loss,
+    metric=Measure(
+        obedience.disobeyed,
+        "fraction of the attributes that a landscape, drawn in 20 DDIM steps at guidance scale 2 for a sentence "
+        "about a test image, does not have",
+    ),
+    labels=True,
+    num_test=500,
+    epochs=12,
+    lr=1e-3,
+    ema=0.9995,
+    prepare=architectures.landscape_codes,
+    restore=architectures.decoded_landscapes,
+)
+
 # One network for digits with and without their class.
 JOINT = partial(DDPM, MNIST, architectures.joint_ddpm, labels=True, ema=0.9995)
 
@@ -179,7 +199,6 @@ POINTS = partial(
 )
 
 CLASSIFIER = partial(Recipe, MNIST, epochs=12, schedule=cosine, lr=2e-3, labels=True)
-
 MISSED = Measure(measures.taken_for_no_digit, "share of the test images that it takes for no digit")
 JUDGE = partial(CLASSIFIER, loss=measures.cross_entropy_with_rejects, metric=MISSED, epochs=16)
 
@@ -363,23 +382,12 @@ RECIPES = {
         data=LANDSCAPES,
         model=architectures.landscape_vae,
     ),
-    # From a sentence to the maps of the first stage.
-    "text-scenes": DDPM(
-        LANDSCAPES,
-        architectures.text_ddpm,
-        loss=text_loss,
-        metric=Measure(
-            obedience.disobeyed,
-            "fraction of the attributes that a landscape, drawn in 20 DDIM steps at guidance scale 2 for a sentence "
-            "about a test image, does not have",
-        ),
-        labels=True,
-        num_test=500,
-        epochs=12,
-        lr=1e-3,
-        ema=0.9995,
-        prepare=architectures.landscape_codes,
-        restore=architectures.decoded_landscapes,
+    "text-scenes": TEXT(),
+    "text-scenes-64": TEXT(  # for a GPU
+        data=replace(LANDSCAPES, pixels=64, x_shape=(3, 64, 64)),
+        model=partial(architectures.text_ddpm, 16, width=320, blocks=8),
+        epochs=60,
+        lr=5e-4,
     ),
     "vae-scenes": SCENE_VAE(),
     "beta-vae-scenes": SCENE_VAE(options=relaxing),

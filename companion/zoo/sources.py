@@ -17,6 +17,7 @@ class Source:
     x_shape: tuple[int, ...]
     num: int  # examples to train on
     label_shape: tuple[int, ...] = ()
+    label_dtype: torch.dtype = torch.long
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """All examples of a split, "train" or "test", and their labels if they have some.
@@ -45,11 +46,12 @@ class Landscapes(Source):
 
     held_out: bool | None = False  # which combinations, as `landscapes` is told
     seed: int = 0
+    pixels: int = 32  # of each side
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
         num, seed = (self.num, self.seed) if _trains(split) else (2_000, self.seed + 1)
-        return tuple(landscapes(num, seed, self.held_out, runtime.device()))
+        return tuple(landscapes(num, seed, self.held_out, runtime.device(), self.pixels))
 
 
 class Toy(Source):
@@ -72,6 +74,6 @@ def _trains(split: str) -> bool:
 MNIST = Source("mnist", (1, 28, 28), 60_000)
 CIFAR10 = Source("cifar10", (3, 32, 32), 50_000)
 DIGITS = Source("digits", (1, 8, 8), 1_442)
-SCENES = Scenes("scenes", (3, 32, 32), 20_000, (len(SCENE_FACTORS),))
+SCENES = Scenes("scenes", (3, 32, 32), 20_000, (len(SCENE_FACTORS),), torch.float32)
 LANDSCAPES = Landscapes("landscapes", (3, 32, 32), 60_000, (len(ATTRIBUTES),))
 MIXTURE = Toy("mixture", (2,), 50_000)

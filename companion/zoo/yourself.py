@@ -85,8 +85,9 @@ def cost(name: str) -> Cost:
     with _own_random_numbers(), torch.device("cpu"):
         torch.manual_seed(0)
         model = chosen.model()
-        x, y = torch.randint(256, (2, *source.x_shape)) / 255, torch.zeros(2, *source.label_shape)
-        labels = (y if source.label_shape else y.long(),) if chosen.labels else ()
+        x = torch.randint(256, (2, *source.x_shape)) / 255
+        label = torch.zeros(2, *source.label_shape, dtype=source.label_dtype)
+        labels = (label,) if chosen.labels else ()
         kept: dict[int, int] = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
