@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From a sentence to an image
 #
-# One writes "a small red house at dusk", and a network draws it. How does a sentence get into a model of images, and how does one know that it was understood? All rows start from the same noise.
+# One writes "a small red house at dusk", and a network draws it. How does a sentence get into a model of images, and how does one know that it was understood? Columns share their noise.
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -588,7 +588,7 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words a sentence is as unlike training, and colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes, right or wrong.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words a sentence is as unlike training, and colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes.
 #
 # **Without the first stage** one trains anew, on pixels. For the same cost these are cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
@@ -669,7 +669,7 @@ plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 # (sec-text-fails)=
 # ## What goes wrong
 #
-# What sentences unlike those in training give:
+# Sentences unlike those in training:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of six landscapes. No purple house: six purple houses, and no trees. Two trees, two trees: mostly two firs. A red blue house: red houses, one partly blue. A red, a green and a white house: a red house each time, and something pale behind some."}, "figure": {"caption": "Negation, counting, two colors at once, and three houses.", "name": "fig-text-failures"}}
 odd = (
@@ -681,7 +681,7 @@ odd = (
 plots.image_rows({fill(s, 18): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# The reader finds (houses of all six colors, but in the last row):
+# The reader finds:
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 odd_ones = record_of("odd-sentences")
@@ -700,9 +700,9 @@ for sentence, shows, condition, measure in kinds:
     print(f"{sentence:26}  {shows:20}  {value.mean:5.1f} ± {value.se:.1f}")
 
 # %% [markdown]
-# - **Negation.** "No red house" draws a red house, and never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP, too, is often at chance with it {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
-# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A tree is drawn from its neighborhood, but on how many there are, all patches must agree. Captions seldom tell a number; large models miscount, too {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses such a sentence.
+# - **Negation.** "No red house" draws a red house, never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP, too, is often at chance with it {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
+# - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A tree is drawn from its neighborhood, but on how many there are, all patches must agree. Captions seldom tell a number; large models miscount {cite:p}`ghosh2023`.
+# - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses both.
 # - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red; in the scenes it is one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
