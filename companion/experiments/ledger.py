@@ -46,6 +46,7 @@ from companion.experiments import (
     schedules,
     sentence_parts,
     spectrum,
+    weaker_network,
     weight_average,
     wide_code,
 )
@@ -75,6 +76,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     **weight_average.EXPERIMENTS,
     **finest_level.EXPERIMENTS,
     **clean_classifier.EXPERIMENTS,
+    **weaker_network.EXPERIMENTS,
     **restart.EXPERIMENTS,
     **restoration.EXPERIMENTS,
     **preconditioning.EXPERIMENTS,

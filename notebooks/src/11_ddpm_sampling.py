@@ -733,7 +733,7 @@ assert best < 0.5 * min(others)
 fig
 
 # %% [markdown]
-# With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class alone.
+# With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class.
 #
 # **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) makes it worse. Later, where strokes are drawn, it helps DDIM as much as noise at every step ({ref}`experiment <exp-restart>`).
 #
@@ -745,7 +745,7 @@ fig
 # |---|---|
 # | images in about twenty calls | added noise with $\tilde\beta_t$, and the class if the network takes one |
 # | images of no given class, by DDIM or DPM-Solver++ {eq}`eq-second-order` | draw the class first |
-# | a network without classes, and time does not matter | all steps, with $\beta_t$ |
+# | a network without classes | all steps, with $\beta_t$, or {ref}`guidance by a weaker network <sec-guided-digits>` |
 # | {ref}`a map <sec-inversion>`: codes of images, paths between images | DDIM |
 
 # %% [markdown]
