@@ -167,6 +167,8 @@ class MixtureDenoiser(nn.Module):
         checks.examples(2, x=x)
         checks.shape((), log_alpha_bar=log_alpha_bar)
         checks.within(-math.inf, 0, log_alpha_bar=log_alpha_bar)
+        if checks.has_values(log_alpha_bar) and log_alpha_bar == 0 and not self.eigenvalues.all():
+            raise ValueError("log_alpha_bar must be below 0 for a singular covariance; 0 was given")
         probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return (
             -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)

@@ -201,6 +201,7 @@ class GaussianLikelihood(nn.Module):
 
     def __init__(self, std: float = 1.0, learned: bool = False) -> None:
         checks.positive(std=std)
+        checks.instance(bool, learned=learned)
         super().__init__()
         log_std = torch.tensor(math.log(std))
         if learned:
@@ -297,7 +298,8 @@ def log_normalizer(
     """
     _check_evidence(p, mean, log_precision)
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
-    return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
+    # The same density with its two arguments exchanged: a mean that is not finite is refused by name.
+    return diagonal_normal(mean, torch.exp(log_var / 2)).log_prob(p.mean)
 
 
 def evidence_alone(

@@ -209,7 +209,8 @@ def posterior_denoiser(
         correction = torch.linalg.solve((AU * C_t) @ AU.T + noise_cov, residual.T).T
         return x_hat + (correction @ AU * C_t @ U.T).view_as(x_hat).to(x_hat)
 
-    return made_of(denoiser, posterior_mean)
+    vars(posterior_mean)["schedule"] = schedule  # also of a denoiser that has none
+    return posterior_mean
 
 
 def _null(denoiser: Denoiser, label: Tensor) -> float:

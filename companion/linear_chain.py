@@ -29,15 +29,19 @@ def linear_covariance(
 
     Raises:
         TypeError: if one is no floating-point tensor, or the two differ in precision.
-        ValueError: if B is not square, or does not fit `noise_var`, or a variance is negative.
+        ValueError: if B is not square, or does not fit `noise_var`, a variance is negative, one of them
+            is not finite, or I - B cannot be inverted.
 
     Source: Bishop 2006, section 8.1.4. Book: chapter 8.
     """
-    checks.floating(noise_var=noise_var)
+    checks.precise(noise_var=noise_var)
     checks.shape(("num",), noise_var=noise_var)
     checks.within(0, math.inf, noise_var=noise_var)
     checks.like(torch.diag(noise_var), B=B)
-    A = torch.linalg.inv(torch.eye(len(B)).to(B) - B)
+    checks.finite(B=B, noise_var=noise_var)
+    A, failed = torch.linalg.inv_ex(torch.eye(len(B)).to(B) - B)
+    if failed:
+        raise ValueError("B must leave I - B invertible; another matrix was given")
     return A @ torch.diag(noise_var) @ A.T
 
 
@@ -117,8 +121,9 @@ class LinearChain(LatentChain):
         s: Float[Tensor, "num_latents"],
         C: Float[Tensor, "num num"] | None = None,
     ) -> None:
-        checks.floating(a=a)
+        checks.precise(a=a)
         checks.shape(("num_latents",), a=a)
+        checks.finite(a=a)
         checks.like(a, s=s)
         if not ((s > 0) & s.isfinite()).all():
             raise ValueError(f"s must be positive and finite; {s.tolist()} was given")

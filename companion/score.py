@@ -54,9 +54,11 @@ class NoiseConditionalScore(nn.Module):
         checks.floating(x=x, sigma=sigma)
         checks.examples(1, x=x)
         checks.shape((len(x),), sigma=sigma)
-        if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
+        if checks.reads_at_once(sigma) and not bool(((sigma > 0) & (sigma < math.inf)).all()):
             low, high = sigma.aminmax()
-            raise ValueError(f"sigma must be positive; {low:.4g} to {high:.4g} was given")
+            raise ValueError(
+                f"sigma must be positive and finite; {low:.4g} to {high:.4g} was given"
+            )
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
         checks.shape(tuple(x.shape), **{"the network's output": noise_hat})

@@ -50,6 +50,7 @@ from companion import (
     variances,
 )
 from companion.data import Batches, toys
+from companion.data.rejects import is_spoiled
 from companion.networks import classifier, mlp, residual, transformer, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
@@ -109,6 +110,13 @@ def refused(module: str) -> Callable[..., None]:
 # ------------------------------------------------------------------------------------- what the cases are made of
 
 NAN, INF = math.nan, math.inf
+
+
+class Row(nn.Module):
+    """A network that gives one row, whatever it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 2)
 
 
 class Narrow(nn.Module):
@@ -378,6 +386,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
     (lambda: elbo.elbo_loss(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
+    *((lambda f=f, p=p: f(vae.Vae(nn.Linear(2, 2), Row(), p, 1, (2,)), X), rf"model.likelihood\(z_1\) must {says}")
+      for f in (elbo.elbo_terms, partial(elbo.sample_log_weights, num_samples=5)) for p, says in (
+        (distributions.bernoulli, r"have batch shape \(\d+,\); \(1,\) was given"), (lambda p: p, "be a Distribution; a Tensor was"), (lambda p: 5, "be a Distribution; 5 was"))),
+    *((lambda f=f: f(type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))), r"(latent|x)_shape must hold at least 1 positive integers")
+      for f in (lambda kind: kind("ab"), lambda kind: kind((2.5,)), lambda kind: kind((-1,)), lambda kind: kind(None), lambda kind: kind((2,), 1, "ab"),
+                lambda kind: kind((2,), 1, 5))),
 ],
 "distributions": [
     *doors(
@@ -425,6 +439,8 @@ CASES: dict[str, list[Case]] = {
         (distributions.bernoulli(X), X[0], r"carry must have shape \(5,\); \(2,\) was given"),
         (distributions.bernoulli(X), X.long(), "carry must be floating-point; torch.int64 was given"),
     )),
+    (lambda: distributions.log_normalizer(distributions.diagonal_normal(X, 1.0), sub(NAN), X), "mean must be finite"),
+    (lambda: distributions.GaussianLikelihood(learned="no"), "learned must be a bool; 'no' was given"),
 ],
 "vae": [
     *of_data(IMAGES, partial(vae.gray_cross_entropy_loss, GRAY)),
@@ -517,6 +533,16 @@ CASES: dict[str, list[Case]] = {
 "bits_back": [
     *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
       for value in (-1, 1, 2)),
+    *((lambda bad=bad: bits_back.Message().push([0, 1 << 24], bad), "value must be a int; .* was given") for bad in ("a", 0.5, None)),
+    *((lambda f=f: f(None), "starts must be a Sequence; None was given") for f in (lambda starts: bits_back.Message().push(starts, 0), bits_back.Message().pop)),
+    *((lambda bad=bad: bits_back.Message((1 << 30) + (1 << 23)).pop(bad), r"starts must begin at 0 and end at 2\^24; none of it holds slot 8388608")
+      for bad in ([], [0, 1 << 20], [1 << 23, 1 << 24][1:])),
+    (lambda: bits_back.Message(3).pop([5, 1 << 24]), r"starts must begin at 0 and end at 2\^24; none of it holds slot 3"),
+    (lambda: bits_back.encode(bits_back.Message(1 << 99), linear_chain.LinearChain(X[0, :1], X[0, :1] + 1), X[0, :1]), r"p\(x\|z\) must be a Bernoulli; Normal"),
+    (lambda: bits_back.encode(bits_back.Message(1 << 99), masked.MaskedDiffusion(NET, (2,), 1), X[0]), r"q\(z\|x\) must be a Normal; .*Symbols"),
+    *((lambda change=change: bits_back.decompress(GRAY, **change(dict(file=bits_back.compress(GRAY, IMAGES), num=4))), r"file must hold \d examples, coded by this model")
+      for change in (lambda given: given | {"file": b""}, lambda given: given | {"file": given["file"][:-7]}, lambda given: given | {"file": given["file"] + b"0"},
+                     lambda given: given | {"num": 2}, lambda given: given | {"num": 9}, lambda given: given | {"seed": 1}, lambda given: given | {"num_bits": 9})),
 ],
 "linear_chain": [
     (lambda: linear_chain.LinearChain(X[0, :0], X[0, :0]), r"a must have shape \(num_latents,\)"),
@@ -545,6 +571,12 @@ CASES: dict[str, list[Case]] = {
     *((lambda C=C: linear_chain.regress(C, 0, [1]), "C must be ") for C in (EYE.long(), EYE.to(torch.complex64), None)),
     (lambda: linear_chain.regress(EYE, 1.5, [0]), "t must be an integer, at least 0; 1.5 was given"),
     *((lambda v=v: linear_chain.regress(EYE, 1, v), "given must hold ") for v in ([0, 0], ["0"], None)),
+    (lambda: linear_chain.linear_covariance(NAN * EYE, EYE[0]), "B must be finite"),
+    (lambda: linear_chain.linear_covariance(0 * EYE, EYE[0] + INF), "noise_var must be finite"),
+    (lambda: linear_chain.linear_covariance(EYE, EYE[0]), "B must leave I - B invertible"),
+    (lambda: linear_chain.linear_covariance(0 * EYE.half(), EYE[0].half()), "noise_var must be floating-point, of 32 or 64 bits; torch.float16"),
+    (lambda: linear_chain.LinearChain(EYE[0].half(), EYE[0].half()), "a must be floating-point, of 32 or 64 bits; torch.float16"),
+    (lambda: linear_chain.LinearChain(X[0] + NAN, X[0] + 1), "a must be finite"),
 ],
 "autoencoder": [
     *of_data(
@@ -699,6 +731,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: interpolation.path_length_ratio(X[:1]), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio(X), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio([0, 1]), r"points must be a tensor; \[0, 1\] was given"),
+    *((lambda v=v: interpolation.spherical_interpolation(X + EYE[0, :2], X + EYE[1, :2], torch.tensor([v])), f"share must be {says}")
+      for v, says in ((NAN, "finite"), (INF, "finite"), (True, "floating-point"))),
 ],
 "schedule": [
     *doors(
@@ -802,6 +836,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: schedule.mean_from_x_0(S, X, T5[:1], X), r"t must have shape \(5,\); \(1,\) was given"),
     (lambda: schedule.score_from_x_0(S, X, T5, X > 0), "x_0 must be floating-point; torch.bool was given"),
     (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.tensor([0, -1])), r"times must lie in \[0, inf\]; -1 to 0 was given"),
+    *((lambda v=v: schedule.Schedule(S3.log_alpha_bar, torch.tensor(v)), r"times must rise; \[0, .*\] was given")
+      for v in ([0, 5, 3, 9], [0, 1, 1, 2])),
+    *((lambda v=v, x=x: schedule.per_example(v, x), rf"values must have shape \({says}\); \(5, 3\) was given")
+      for v, x, says in ((X_3, X, "5, 2"), (X_3, X[:, 0], "5,"), (X_3, X[0, 0], ""))),
+    *((lambda f=f: f(S, X[0, 0], torch.tensor([3]), X[0, 0]), r"t must have shape \(\); \(1,\) was given") for f in (
+        schedule.add_noise, schedule.x_0_from_v, schedule.mean_from_x_0)),
 ],
 "denoisers": [
     (lambda: MIXTURE(X, T5 - 9), r"t must lie in \[1, "),
@@ -830,6 +870,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: MIXTURE.score_at_level(X, torch.tensor(1.0)), r"log_alpha_bar must lie in \[-inf, 0\]; 1 to 1 was given"),
     (lambda: denoisers.spectrum(EYE.half()), "cov must be floating-point, of 32 or 64 bits; torch.float16 was given"),
     (lambda: denoisers.gaussian_denoiser(S, X[0].half(), EYE[:2, :2]), "means must be floating-point, of 32 or 64 bits"),
+    (lambda: denoisers.gaussian_denoiser(S, X[0], 0 * EYE[:2, :2]).score_at_level(X, X[0, 0]), "log_alpha_bar must be below 0 for a singular covariance"),
 ],
 "decoders": [
     *doors(whole(2), lambda levels: decoders.gray_level_frequencies(X, levels=levels)),
@@ -848,6 +889,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: decoders.GrayLevels(X).log_prob(X[:1, 0]), r"value must have shape \(5,\); \(1,\) was given"),
     *((lambda p=p: decoders.HistogramDecoder(S, torch.tensor(p)), f"frequency must be positive and add up to 1; {says}")
       for p, says in (([0.5, 0.6], "0.5 at least, 1.1"), ([0.0, 1.0], "0 at least"), ([0.5, NAN], "nan at least"))),
+    *((lambda v=v: decoders.GrayLevels(v + X_3), "logits must be finite") for v in (NAN, INF, -INF)),
+    *((lambda v=v: decoders.GrayLevels(v), f"levels must be at least 2; {v.shape[-1]} was given") for v in (X[:, :1], X[:, :0])),
+    *((lambda v=v: decoders.HistogramDecoder(S, torch.ones(4) / 4)(v), f"x_1 must be {says}")
+      for v, says in ((sub(NAN), "finite"), (sub(INF), "finite"), (None, "a tensor; None"), (X.long(), "floating-point"))),
 ],
 "ddpm": [
     *((lambda steps=steps: ddpm.Ddpm(PREDICTOR, steps, (2,), steps.beta), says) for steps, says in (
@@ -926,6 +971,8 @@ CASES: dict[str, list[Case]] = {
         partial(TOY.inner_prior, 1), lambda z: TOY.inner_posterior(1, z, X), partial(TOY.inner_prior, T5))),
     *((lambda x=x: TOY.reconstruction(x), says) for x, says in (
         ([0.0], r"x_hat must be a tensor; \[0.0\] was given"), (X[:, :1], r"x_hat must have shape \(batch, 2\); \(5, 1\) was given"))),
+    (lambda: toy(decoder=decoders.HistogramDecoder(S, torch.ones(4) / 4)), "decoder must have the noise of the schedule at t = 1"),
+    (lambda: ddpm.denoising_loss(TOY, X, S.snr.index_fill(0, T5[:1], INF)), "weight must be finite"),
 ],
 "variances": [
     (lambda: variances.bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
@@ -938,6 +985,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: variances.optimal_reverse_var(S3, -torch.ones(4)), r"noise_error must lie in \[0, inf\]; -1 to -1 was"),
     (lambda: variances.optimal_reverse_var(S3, 0.5), "noise_error must be a tensor; 0.5 was given"),
     (lambda: variances.linear_noise_error(S, X + 1), r"eigenvalues must have shape \(dim,\); \(5, 2\) was given"),
+    (lambda: variances.optimal_reverse_var(S3, S3.beta + INF), "noise_error must be finite"),
 ],
 "samplers": [
     *((lambda f=f: f(same, None, X), "schedule must be a Schedule; None was given") for f in (
@@ -1033,8 +1081,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: score.NoiseConditionalScore(NET, []), r"sigmas must have shape \(levels,\); \(0,\) was given"),
     (lambda: score.NoiseConditionalScore(NET, None), "sigmas must hold numbers; None was given"),
     (lambda: score.NoiseConditionalScore(None, [1.0]), "network must be a function; None was given"),
-    (lambda: SCORES(X, -torch.ones(5)), "sigma must be positive; -1 to -1 was given"),
-    (lambda: SCORES(X, torch.zeros(5)), "sigma must be positive; 0 to 0 was given"),
+    (lambda: SCORES(X, -torch.ones(5)), "sigma must be positive and finite; -1 to -1 was given"),
+    (lambda: SCORES(X, torch.zeros(5)), "sigma must be positive and finite; 0 to 0 was given"),
+    (lambda: SCORES(X, X[:, 0] + INF), "sigma must be positive and finite; inf to inf was given"),
     (lambda: SCORES(X, torch.ones(3)), r"sigma must have shape \(5,\); \(3,\) was given"),
     (lambda: SCORES(X, 1.0), "sigma must be a tensor; 1.0 was given"),
     (lambda: score.geometric_noise_levels(1.0, 1.0, 5), "sigma_1 must be above sigma_L; 1.0 and 1.0 were given"),
@@ -1234,6 +1283,7 @@ CASES: dict[str, list[Case]] = {
     *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), r"interval must rise, from 0 or more|interval\[[01]\] must lie in") for v in ((5, 5), (-1, 4), (9, 3), (0, NAN))),
     *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), r"interval\[[01]\] must be a number; ") for v in (
         None, 3, ("0", "9"), (0, 1j), (0, 1, 2), X.to_sparse())),
+    (lambda: samplers.ddim_sample(measured(), S3, X_3), "schedule must have the noise of the denoiser's own at its times"),
 ],
 "masked": [
     *((lambda x_shape=x_shape: masked.MaskedDiffusion(NET, x_shape), "x_shape must hold at least 1") for x_shape in ((), (0,), (2.5,))),
@@ -1263,6 +1313,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
     (lambda: HIDING.inner_posterior(T5 > 0, X, X), "t must hold integers, int64 or int32; torch.bool was given"),
     (lambda: HIDING.guess(X - 3, 1), "z must hold 0, 0.5 and 1 alone; -3 to -3 was given"),
+    (lambda: masked.MaskedDiffusion(NET, (2,), 0), "num_steps must be at least 1; 0 was given"),
+    *((lambda v=v: masked.Symbols(v + torch.zeros(5, 2, 3)), f"log_probs must be of probabilities that add up to 1; {says} was given")
+      for v, says in ((0, "3 to 3"), (NAN, "nan to nan"), (-INF, "0 to 0"))),
+    (lambda: list(masked.masked_sample(masked.MaskedDiffusion(lambda z, t: z * NAN, (2,), 4), 3, 4)), "log_probs must be of probabilities that add up to 1; nan to nan"),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
@@ -1360,6 +1414,10 @@ CASES: dict[str, list[Case]] = {
         ((sub(NAN), X), "x must be finite"),
     )),
     (lambda: metrics.active_units(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
+    *((lambda mean=mean, root=root: metrics.frechet_distance(X, metrics.NormalFit(mean.double(), root)), f"{says}")
+      for mean, root, says in (
+        (X[0] + NAN, EYE[:2, :2].double(), "mean of y must be finite"), (X[0], EYE[:2, :2].double() + INF, "root of y must be finite"),
+        (X[0], X[0, 0].double(), r"root of y must have shape \(rows, 2\); \(\) was"), (X[0], None, "root of y must be a tensor; None was"))),
 ],
 "data": [
     (lambda: data.load(None), "name must be one of mnist, fashion_mnist, cifar10, digits; None was given"),
@@ -1425,6 +1483,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.rejects(IMAGES[:, 0]), r"x must have shape \(batch, channels, height, width\); \(4, 8, 8\) was"),
     *((lambda d=d: data.rejects(IMAGES.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
       for d in (torch.float16, torch.uint8, torch.bool)),
+    *((lambda a=a, b=b: is_spoiled(a, b), rf"spoiled must have shape \({says}\)") for a, b, says in (
+        (IMAGES[:1], IMAGES, "4, 1, 8, 8"), (IMAGES, IMAGES[:, :, :1], "4, 1, 1, 8"))),
 ],
 "landscapes": [
     *doors(whole(1), lambda num: data.landscapes(num)),
@@ -1480,6 +1540,8 @@ CASES: dict[str, list[Case]] = {
         (-1, r"width must lie in \[0, inf\]; -1 to -1 was given"), (INF, "width must be finite"))),
     (lambda: data.with_contrast(IMAGES, X[:4, 0], X[0]), r"gray must have shape \(4,\); \(2,\) was given"),
     (lambda: data.with_contrast(IMAGES, sub(NAN)[:4, 0], X[:4, 0]), "factor must be finite"),
+    (lambda: data.with_contrast(IMAGES, X[:4, 0] - 1, X[:4, 0]), r"factor must lie in \[0, inf\]; -1 to -1 was given"),
+    (lambda: data.with_contrast(IMAGES, X[:4, 0], X[:4, 0] + 9), r"gray must lie in \[0, 1\]; 9 to 9 was given"),
 ],
 }
 # fmt: on
