@@ -339,6 +339,7 @@ class Carried(Distribution):
 
     def __init__(self, base_dist: Distribution, carry: Float[Tensor, "batch *event"]) -> None:
         checks.instance(Distribution, base_dist=base_dist)
+        checks.sizes(1, **{"the event shape of base_dist": base_dist.event_shape})
         num, *rest = base_dist.event_shape
         checks.floating(carry=carry)
         checks.shape((*base_dist.batch_shape, *carry.shape[1:2], *rest), carry=carry)
@@ -368,6 +369,7 @@ class Carried(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-density of the z in `value`, in nats; what is carried is not looked at."""
+        checks.event(self.event_shape, value=value)
         num = self.base_dist.event_shape[0]
         return self.base_dist.log_prob(value.narrow(-len(self.event_shape), 0, num))
 

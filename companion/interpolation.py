@@ -31,7 +31,7 @@ def spherical_interpolation(
     checks.batch(2, start=start, end=end)
     checks.like(start, end=end)
     checks.shape(("steps",), share=share)
-    checks.floating(share=share)
+    checks.numbers(share=share)
     checks.finite(share=share)
     a, b = start.flatten(1), end.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)

@@ -59,12 +59,14 @@ def regress(
         One slope for each of `given`, and the conditional variance.
 
     Raises:
-        ValueError: if C is no covariance, t is in `given`, or an index is none of C.
+        ValueError: if C is no covariance, or a singular one of `given`, t is in `given`, or an index is none of C.
 
     Source: Bishop 2006, eqs. 2.81 and 2.82. Book: chapter 8.
     """
     others = _others(C, t, given)
-    slopes = torch.linalg.solve(C[others][:, others], C[others, t])
+    slopes, failed = torch.linalg.solve_ex(C[others][:, others], C[others, t])
+    if failed:
+        raise ValueError("C must not be singular for the variables given; it is")
     return slopes, C[t, t] - slopes @ C[others, t]
 
 
@@ -82,7 +84,9 @@ def _others(C: Tensor, t: int, given: Sequence[int]) -> list[int]:
     """The argument `given` of `regress`, whose arguments fit together."""
     _covariance(C)
     checks.whole(0, len(C) - 1, t=t)
-    others = checks.numbers(given=given).tolist()
+    indices = checks.numbers(given=given)
+    checks.shape((indices.numel(),), given=indices)
+    others = indices.tolist()
     if not {*others} <= {*range(len(C))} - {t} or len({*others}) < len(others):
         raise ValueError(
             f"given must hold indices from 0 to {len(C) - 1} without t={t}; {others} was given"

@@ -76,6 +76,7 @@ class Symbols(Distribution):
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability in nats, summed over pixels."""
         known = _are_symbols(value=value)
+        checks.event((*self.batch_shape, *self.event_shape), value=value)
         index = (2 * value).where(known, 0).long().unsqueeze(-1)
         chosen = self.log_probs.expand(*index.shape[:-1], 3).gather(-1, index).squeeze(-1)
         return chosen.where(known, math.nan).flatten(-len(self.event_shape)).sum(-1)
@@ -162,8 +163,9 @@ class MaskedDiffusion(LatentChain):
         """Log-probabilities of black, hidden (minus infinity) and white, by the network."""
         checks.shape(("batch", *self.x_shape), z=z)
         _are_symbols(z=z)
-        logits = self.network(2 * z - 1, self._times(t, z, 1)).to(self.origin)
+        logits = self.network(2 * z - 1, self._times(t, z, 1))
         checks.shape((len(z), *self.x_shape), **{"network(2 * z - 1, t)": logits})
+        logits = logits.to(self.origin)
         never = torch.full_like(logits, -math.inf)
         return torch.stack([F.logsigmoid(-logits), never, F.logsigmoid(logits)], dim=-1)
 

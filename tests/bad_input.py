@@ -357,6 +357,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: checks.like(X, x=X.to("meta")), "x must lie on cpu; meta was given"),
     (lambda: checks.event((2,), x=X[0, 0]), r"x must have shape \(2,\); \(\) was given"),
     (lambda: checks.examples(1, x=X[:0]), r"x must have shape \(batch, 2\); \(0, 2\) was given"),
+    (lambda: checks.sizes(1, x_shape=b"\x02"), r"x_shape must hold at least 1 positive integers; b'\\x02' was given"),
+    (lambda: checks.numbers(u=MASK), "u must hold numbers; a Tensor was given"),
 ],
 "elbo": [
     *of_data(
@@ -441,6 +443,9 @@ CASES: dict[str, list[Case]] = {
     )),
     (lambda: distributions.log_normalizer(distributions.diagonal_normal(X, 1.0), sub(NAN), X), "mean must be finite"),
     (lambda: distributions.GaussianLikelihood(learned="no"), "learned must be a bool; 'no' was given"),
+    (lambda: distributions.Carried(D.Normal(X[:, 0], 1.0), X), "the event shape of base_dist must hold at least 1 positive integers"),
+    *((lambda v=v: distributions.Carried(distributions.diagonal_normal(X, 1.0), X).log_prob(v), rf"value must {says}") for v, says in (
+        (X[:, :1], r"have shape \(5, 4\); \(5, 1\)"), (None, "be a tensor; None"))),
 ],
 "vae": [
     *of_data(IMAGES, partial(vae.gray_cross_entropy_loss, GRAY)),
@@ -483,6 +488,13 @@ CASES: dict[str, list[Case]] = {
     ]),
     (lambda: vae.gray_cross_entropy_loss(LADDER, IMAGES), "model must be a Vae; a HierarchicalVae was given"),
     (lambda: vae.linear_vae_log_likelihood(PLAIN, X), "model must be a Vae; an Autoencoder was given"),
+    *((lambda f=f: f(5), r"(observation_model|mean) must be a function; 5 was given") for f in (
+        lambda p: vae.mlp_vae(2, observation_model=p), lambda p: vae.conv_vae(2, observation_model=p), lambda p: vae.ConstantVariance(p, 2))),
+    (lambda: vae.ConstantVariance(NARROW, -1), "latent_dim must be at least 1; -1 was given"),
+    (lambda: vae.ConstantVariance(NARROW, 2)(X), r"mean\(x\) must have shape \(5, 2\); \(5, 1\) was given"),
+    *((lambda shape=shape: vae.Vae(PLAIN, PLAIN, distributions.bernoulli, 2, shape), "x_shape must hold at least 1 positive integers") for shape in (5, (1, 0))),
+    *((lambda f=f: vae.gray_cross_entropy_loss(vae.Vae(nn.Linear(2, 2), f, distributions.bernoulli, 1, (2,)), X), r"decoder\(z\) must have shape \(5, 2\)")
+      for f in (nn.Linear(1, 1), Row())),
 ],
 "hierarchical_vae": [
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
@@ -506,6 +518,11 @@ CASES: dict[str, list[Case]] = {
         (X[:0], r"z_above must have shape \(batch, 2 or more\); \(0, 2\) was given"),
     )),
     (lambda: LADDER.inner_prior(1.0, X), "t must be an integer, at least 1; 1.0 was given"),
+    *((lambda given=given: hierarchical_vae.HierarchicalVae(*given), says) for given, says in (
+        ((None, None, None, PLAIN, same, [(2,)]), "bottom_up must be a Sequence; None"), (([PLAIN], [PLAIN], [], PLAIN, same, 5), "latent_shapes must be a Sequence; 5"),
+        (([same], [PLAIN], [], PLAIN, same, [(2,)]), r"bottom_up\[0\] must be a module"), (([PLAIN], ["a"], [], PLAIN, same, [(2,)]), r"evidence\[0\] must be a module"))),
+    *((lambda x=x: LADDER.encode(x), f"x must {says}") for x, says in (
+        (X, r"have shape \(batch, 1, 8, 8\); \(5, 2\)"), (None, "be a tensor; None"), (IMAGES.byte(), "be floating-point; torch.uint8"))),
 ],
 "ladders": [
     *of_data(IMAGES, partial(elbo.elbo_loss, LADDER)),
@@ -529,6 +546,9 @@ CASES: dict[str, list[Case]] = {
     *((lambda shape=shape: ladders.conv_ladder(image_shape=shape), "image_shape must have sides that 4 divides")
       for shape in ((1, 28, 30), (1, 30, 28))),
     (lambda: ladders.mlp_ladder((4,), (8, 8)), "latent_dims and hidden must hold one number for each level"),
+    (lambda: ladders.TopDown(NARROW, 5, NARROW), "block must be a function; 5 was given"),
+    *((lambda num=num: ladders.Merge(num, 2), "num_latents must be ") for num in (0, -1, "a")),
+    (lambda: ladders.mlp_ladder((3,), (8,), activation=lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
 ],
 "bits_back": [
     *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
@@ -577,6 +597,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: linear_chain.linear_covariance(0 * EYE.half(), EYE[0].half()), "noise_var must be floating-point, of 32 or 64 bits; torch.float16"),
     (lambda: linear_chain.LinearChain(EYE[0].half(), EYE[0].half()), "a must be floating-point, of 32 or 64 bits; torch.float16"),
     (lambda: linear_chain.LinearChain(X[0] + NAN, X[0] + 1), "a must be finite"),
+    *((lambda bad=bad: linear_chain.regress(EYE, 1, bad), rf"given must {says}") for bad, says in (
+        (0, r"have shape \(1,\); \(\) was"), ([[0]], r"have shape \(1,\); \(1, 1\) was"), (MASK[:1], "hold numbers; a Tensor"))),
+    (lambda: linear_chain.regress(0 * EYE + 1, 0, [1, 2]), "C must not be singular for the variables given"),
 ],
 "autoencoder": [
     *of_data(
@@ -630,6 +653,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES.byte()), "x must be floating-point; torch.uint8 was given"),
     (lambda: autoencoder.jacobian_norm(GRAY, IMAGES), "model must be a Autoencoder; a Vae was given"),
     (lambda: autoencoder.pca_autoencoder(X.half(), 1), "x must be floating-point, of 32 or 64 bits; torch.float16 was"),
+    *((lambda shape=shape: autoencoder.Autoencoder(PLAIN, PLAIN, shape), "x_shape must hold at least 1 positive integers") for shape in (5, (1, 0))),
+    *((lambda x=x: PLAIN.encode(x), f"x must {says}") for x, says in (
+        (X, r"have shape \(batch, 1, 8, 8\); \(5, 2\)"), (None, "be a tensor; None"), (IMAGES.byte(), "be floating-point; torch.uint8"))),
+    *((lambda z=z: PLAIN.decode(z), f"z must {says}") for z, says in ((None, "be a tensor; None"), (X.double(), "have the precision of the model"))),
+    *((lambda z=z: autoencoder.DctAutoencoder(8, 2).decode(z), f"z must {says}") for z, says in (
+        (X, r"have shape \(batch, 4\); \(5, 2\)"), (None, "be a tensor; None"), (X.long(), "be floating-point"))),
 ],
 "mlp": [
     *doors(whole(1), lambda dim: mlp.TimeMlp(dim, (8,))),
@@ -652,6 +681,9 @@ CASES: dict[str, list[Case]] = {
     *doors(between(-INF, INF), lambda scale: residual.Residual(nn.Identity(), scale)),
     *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
            lambda num_out: residual.bottleneck(4, 2, num_out)),
+    (lambda: mlp.normalized_mlp([2, 2], lambda n: 5), r"norm\(size\) must be a module of torch; 5 was given"),
+    *((lambda bad=bad: residual.start_at_zero(bad), says) for bad, says in (
+        (None, "network must be a Sequential; None"), (NARROW, "network must be a Sequential; a Narrow"), (nn.Sequential(), "layers must be at least 1; 0"))),
 ],
 "transformer": [
     *doors(whole(1), lambda width: transformer.VectorAttention(width), lambda heads: transformer.VectorAttention(8, heads),
@@ -668,6 +700,8 @@ CASES: dict[str, list[Case]] = {
         (MAPS, torch.ones(2), torch.full((2, 6), 10), r"label must lie in \[0, 9\]; 10 to 10 was given"),
         (MAPS, torch.ones(2), torch.ones(1, 6).long(), r"label must have shape \(2, 6\); \(1, 6\) was given"),
     )),
+    (lambda: transformer.TextTransformer((4, 8, 8, 8)), r"image_shape must be \(channels, height, width\), .*; \(4, 8, 8, 8\) and 160 were given"),
+    (lambda: transformer.TextTransformer(width=6, heads=2), r".* width a multiple of 4; \(4, 8, 8\) and 6 were given"),
 ],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
@@ -703,6 +737,14 @@ CASES: dict[str, list[Case]] = {
     (lambda: unet.UNet((1, 4, 4), num_classes=3, num_factors=2), "num_classes or num_factors must be left out"),
     *doors(whole(4), lambda num_channels: unet.group_norm(num_channels)),
     *((lambda v=v: unet.UNet(attention_sides=v), "attention_sides must hold at least 0 positive integers") for v in (5, None, [[8]])),
+    (lambda: unet.UNet((1, 4, 4), 4, (1,), embedding=lambda d: 5), r"embedding\(channels\) must be a module of torch; 5 was given"),
+    (lambda: unet.UNet((1, 4, 4), 4, (1,), conditioning=lambda a, b: 5), r"conditioning\(.*\) must be a module of torch; 5 was given"),
+    (lambda: unet.Block(8, -1, 4), "num_skip must be at least 0; -1 was given"),
+    (lambda: unet.Block(8, 0, 4, None), "conditioning must be a function; None was given"),
+    (lambda: unet.ShiftedNorm(8, -1), "num_embedding must be at least 1; -1 was given"),
+    (lambda: unet.AdaptiveNorm(8, None), "num_embedding must be an integer, at least 1; None was given"),
+    *((lambda f=f, bad=bad: f(bad), f"num_\\w+ must be an integer, at least 1; {bad!r} was given") for bad in (None, "8") for f in (
+        unet.Attention, lambda num: unet.conv(num, 3), lambda num: unet.shrink(num, 3), lambda num: unet.grow(num, 3))),
 ],
 "classifier": [
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
@@ -731,8 +773,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: interpolation.path_length_ratio(X[:1]), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio(X), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio([0, 1]), r"points must be a tensor; \[0, 1\] was given"),
-    *((lambda v=v: interpolation.spherical_interpolation(X + EYE[0, :2], X + EYE[1, :2], torch.tensor([v])), f"share must be {says}")
-      for v, says in ((NAN, "finite"), (INF, "finite"), (True, "floating-point"))),
+    *((lambda v=v: interpolation.spherical_interpolation(X + EYE[0, :2], X + EYE[1, :2], torch.tensor([v])), f"share must {says}")
+      for v, says in ((NAN, "be finite"), (INF, "be finite"), (True, "hold numbers"))),
 ],
 "schedule": [
     *doors(
@@ -842,6 +884,7 @@ CASES: dict[str, list[Case]] = {
       for v, x, says in ((X_3, X, "5, 2"), (X_3, X[:, 0], "5,"), (X_3, X[0, 0], ""))),
     *((lambda f=f: f(S, X[0, 0], torch.tensor([3]), X[0, 0]), r"t must have shape \(\); \(1,\) was given") for f in (
         schedule.add_noise, schedule.x_0_from_v, schedule.mean_from_x_0)),
+    (lambda: S3.strided(MASK), "times must hold numbers; a Tensor was given"),
 ],
 "denoisers": [
     (lambda: MIXTURE(X, T5 - 9), r"t must lie in \[1, "),
@@ -871,6 +914,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: denoisers.spectrum(EYE.half()), "cov must be floating-point, of 32 or 64 bits; torch.float16 was given"),
     (lambda: denoisers.gaussian_denoiser(S, X[0].half(), EYE[:2, :2]), "means must be floating-point, of 32 or 64 bits"),
     (lambda: denoisers.gaussian_denoiser(S, X[0], 0 * EYE[:2, :2]).score_at_level(X, X[0, 0]), "log_alpha_bar must be below 0 for a singular covariance"),
+    *((lambda f=f, x=x: denoisers.denoised(f, x, T5), says) for f, x, says in (
+        (same, X.long(), "x_t must be floating-point"), (same, None, "x_t must be a tensor; None"), (lambda x, t: x > 0, X, "the denoiser's estimate must be floating-point"))),
+    *((lambda cov=cov: denoisers.spectrum(cov), "entries of cov must be at least 1; 0 was given") for cov in (EYE[:0, :0], EYE[None][:0])),
 ],
 "decoders": [
     *doors(whole(2), lambda levels: decoders.gray_level_frequencies(X, levels=levels)),
@@ -986,6 +1032,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: variances.optimal_reverse_var(S3, 0.5), "noise_error must be a tensor; 0.5 was given"),
     (lambda: variances.linear_noise_error(S, X + 1), r"eigenvalues must have shape \(dim,\); \(5, 2\) was given"),
     (lambda: variances.optimal_reverse_var(S3, S3.beta + INF), "noise_error must be finite"),
+    (lambda: toy(decoder_var=torch.tensor(True)), "decoder_var must hold numbers; a Tensor was given"),
 ],
 "samplers": [
     *((lambda f=f: f(same, None, X), "schedule must be a Schedule; None was given") for f in (
@@ -1055,6 +1102,8 @@ CASES: dict[str, list[Case]] = {
         (dict(var=-S.beta), r"q.var must lie in \[0, inf\]; -0.2 to "),
       )),
     (lambda: samplers.in_chunks(None, 2, X), "sampler must be a function; None was given"),
+    (lambda: samplers.reverse_sample(same, S3, X, schedule.ReverseCoefficients(S3.beta, S3.beta, S3.beta[:, None].expand(4, 3))),
+     r"q.var must have shape \(4, 2\); \(4, 3\) was given"),
 ],
 "score": [
     *((lambda f=f: f(PREDICTOR, S3), "schedule must have the noise of the denoiser's own at its times; another") for f in (
@@ -1116,6 +1165,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: SCORES(X[0, 0], X[:, 0]), "x must have shape"),
     (lambda: score.score_from_denoiser(same, S)(None, T5), "x_t must be a tensor; None was given"),
     (lambda: score.noise_conditional_score(same, None), "schedule must be a Schedule; None was given"),
+    *((lambda f=f: score.exact_score(f, X), "log_prob must be differentiable; it was cut off from x") for f in (
+        lambda x: torch.zeros(5), lambda x: torch.zeros(5, requires_grad=True), lambda x: x.detach().sum(1), lambda x: (x > 0).sum(1))),
+    *((lambda s=s: score.noisy_mixture(data.toy_density("mixture"), s, 0.0), r"scale\^2 \+ noise_var must be positive and finite") for s in (0.0, 1e200)),
+    (lambda: score.geometric_noise_levels(1.0, 1 - 1e-16, 5), "sigma_1 must be above sigma_L; 1.0 and 0.9999999999999999 were given"),
 ],
 "flows": [
     (lambda: flows.Flow(NARROW, (2,))(X, torch.ones(5)), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
@@ -1188,6 +1241,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: flows.ode_log_prob(FLOW, X, [0.0, -1.0], probes=X[None].byte()), "probes must be floating-point; torch.uint8"),
     (lambda: VELOCITY(X, T5), "u must be floating-point; torch.int64 was given"),
     (lambda: flows.flow_velocity(X, T5 > 0, X), "u must be floating-point; torch.bool was given"),
+    (lambda: flows.flow_velocity(X[0, 0], X[:1, 0], X[0, 0]), r"u must have shape \(\); \(1,\) was given"),
 ],
 "mean_flows": [
     (lambda: mean_flows.MeanFlow(NARROW, (2,))(X, X[:, 0], X[:, 0]), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
@@ -1284,6 +1338,9 @@ CASES: dict[str, list[Case]] = {
     *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), r"interval\[[01]\] must be a number; ") for v in (
         None, 3, ("0", "9"), (0, 1j), (0, 1, 2), X.to_sparse())),
     (lambda: samplers.ddim_sample(measured(), S3, X_3), "schedule must have the noise of the denoiser's own at its times"),
+    *((lambda t=t: guidance.extrapolated(same, same, 2.0)(X, t), says) for t, says in (
+        (3, "t must be a tensor; 3"), (None, "t must be a tensor; None"), (T5[:3], r"t must have shape \(5,\); \(3,\) was"))),
+    (lambda: measured()(None, T5), "x_t must be a tensor; None was given"),
 ],
 "masked": [
     *((lambda x_shape=x_shape: masked.MaskedDiffusion(NET, x_shape), "x_shape must hold at least 1") for x_shape in ((), (0,), (2.5,))),
@@ -1317,6 +1374,8 @@ CASES: dict[str, list[Case]] = {
     *((lambda v=v: masked.Symbols(v + torch.zeros(5, 2, 3)), f"log_probs must be of probabilities that add up to 1; {says} was given")
       for v, says in ((0, "3 to 3"), (NAN, "nan to nan"), (-INF, "0 to 0"))),
     (lambda: list(masked.masked_sample(masked.MaskedDiffusion(lambda z, t: z * NAN, (2,), 4), 3, 4)), "log_probs must be of probabilities that add up to 1; nan to nan"),
+    (lambda: masked.MaskedDiffusion(lambda z, t: None, (2,), 4).guess(X, 1), r"network\(2 \* z - 1, t\) must be a tensor; None was given"),
+    *((lambda v=v: HIDING.prior(5).log_prob(v), r"value must have shape \(5, 2\)") for v in (X[:1], X[:, :1], X[:3], X[0])),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
@@ -1351,6 +1410,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.minimize(None, [X]), "function must be a function; None was given"),
     (lambda: training.minimize(lambda: X.sum(), "ab"), r"parameters\[0\] must be a tensor; 'a' was given"),
     (lambda: training.exponential_average(None), "model must be a module of torch; None was given"),
+    (lambda: fit(5), "batches must be a Iterable; 5 was given"),
+    *((lambda ema=ema: fit(ema=ema), "ema must be a AveragedModel; ") for ema in (5, PLAIN)),
+    *((lambda given=given: training.minimize(lambda: X.sum(), given), "parameters must hold .*; one that was computed was given")
+      for given in ([torch.ones(2, requires_grad=True) * 2], torch.ones(2, requires_grad=True))),
 ],
 "metrics": [
     *of_data(IMAGES, partial(metrics.log_likelihood, GRAY, num_samples=2), partial(metrics.active_units, GRAY)),
@@ -1449,12 +1512,15 @@ CASES: dict[str, list[Case]] = {
         lambda num_epochs: Batches(X, batch_size=2, num_epochs=num_epochs),
     ),
     *doors(whole(0), lambda seed: Batches(X, batch_size=2, seed=seed)),
+    *((lambda state=state: Batches(X, batch_size=2).load_state_dict(state), "state must ") for state in (None, [], "step", {1: 2, "step": 3})),
 ],
 "scenes": [
     *doors(whole(1), lambda num: data.scenes(num)),
     *doors(whole(1), lambda num_starts: data.nearest_scenes(SCENE, num_starts), lambda rounds: data.nearest_scenes(SCENE, 1, rounds)),
     (lambda: data.nearest_scenes(IMAGES), r"images must have shape \(num, 3, 32, 32\); \(4, 1, 8, 8\) was given"),
-    (lambda: data.nearest_scenes(sub(NAN, SCENE)), "images must be finite"),
+    (lambda: data.nearest_scenes(sub(NAN, SCENE)), r"images must lie in \[0, 1\]; nan to nan was given"),
+    (lambda: data.nearest_scenes(SCENE + 255), r"images must lie in \[0, 1\]; 255 to 255 was given"),
+    (lambda: data.nearest_scenes(SCENE, 5000, 1), r"num_starts must lie in \[1, 4096\]; 5000 was given"),
     *((lambda given=given: data.render_scenes(torch.tensor([given])), says) for given, says in (
         ([0.0, 0.5, 0, 1], r"factors must have shape \(num, 5\); \(1, 4\) was given"),
         ([1, 1, 1, 1, 1], "factors must be floating-point; torch.int64 was given"),
@@ -1476,6 +1542,7 @@ CASES: dict[str, list[Case]] = {
     )),
     (lambda: data.toy_density(["rings"]), r"name must be one of rings, .*; \['rings'\] was given"),
     (lambda: toys.Rings(None), "radii must be a Sequence; None was given"),
+    *((lambda rate=rate: toys.Swirl(rate), "rate must be ") for rate in (NAN, "a")),
 ],
 "rejects": [
     (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),

@@ -35,7 +35,7 @@ from PIL import Image
 from tiny_recipes import RECIPE, RECIPES, card, no_data, recipes, tiny, tiny_vae
 from torch import nn
 
-from companion import bits_back, data, experiments, runtime, samplers, vae, zoo
+from companion import bits_back, data, experiments, masked, runtime, samplers, vae, zoo
 from companion.__main__ import main
 from companion.data import toys
 from companion.ddpm import image_ddpm
@@ -49,6 +49,7 @@ from companion.zoo import (
     architectures,
     checkpoints,
     logs,
+    losses,
     measures,
     records,
     weights,
@@ -58,6 +59,7 @@ from companion.zoo import (
 
 pretrained = importlib.import_module("companion.zoo.pretrained")
 DIGITS = torch.zeros(20, 1, 28, 28)
+DDPM, XC = image_ddpm(UNet((1, 4, 4), 4, (1,), 1)), torch.zeros(2, 1, 4, 4)
 READ = AttributeReader([2, 3]).eval()
 
 __all__ = ["no_data", "recipes"]
@@ -276,6 +278,18 @@ CASES = [
         (READ, X[:1].long(), r"attributes must have shape \(2, 2\); \(1, 2\)"), (READ, X[:2].long() - 100, r"attributes\[:, 0\] must lie in \[0, 1\]; -100 to -100"),
         (READ, X[:2].long() + 2, r"attributes\[:, 0\] must lie in \[0, 1\]; 2 to 2"), (READ, X[:2], "attributes must hold integers"),
         (None, X[:2].long(), "model must be a AttributeReader; None was given"))),
+    *((lambda f=f, num=num: f(num), "num must be ") for num in (0, -1, 2.5) for f in (
+        lambda num: measures.bits_of_elbo(DDPM, XC, num=num), lambda num: measures.negative_masked_elbo(masked.MaskedDiffusion(Row(), (2,), 4), X, num))),
+    *((lambda f=f: f(None), "model must be a (Ddpm|MaskedDiffusion|Vae|function); None was given") for f in (
+        lambda model: measures.bits_of_elbo(model, X), lambda model: measures.negative_masked_elbo(model, X), lambda model: measures.squared_error_of_means(model, X),
+        lambda model: measures.squared_error_of_drawings(model, X, X), lambda model: measures.cross_entropy(model, DIGITS, None),
+        lambda model: measures.misclassified(model, DIGITS, None), lambda model: measures.taken_for_no_digit(model, DIGITS, None),
+        lambda model: losses.simple_loss(model, X), lambda model: losses.v_loss(model, X), lambda model: losses.bound_loss(model, X))),
+    (lambda: yardstick.feature_distance(None), "features must be a tensor; None was given"),
+    (lambda: checkpoints.remove_run(None), "path must be a path; None was given"),
+    (lambda f: checkpoints.load_run(f / "x", 5), "settings must be a Mapping; 5 was given"),
+    (lambda: runtime.to_device(None), "model must be a module of torch; None was given"),
+    (lambda: runtime.progress_bar(5, "x"), "steps must be a Iterable; 5 was given"),
     *((lambda bad=bad: architectures.told(bad), f"factors must {says}") for bad, says in (
         (X[:, :1], r"have shape \(num, 5\); \(5, 1\)"), (X.long(), "be floating-point"), (None, "be a tensor; None"))),
     *((lambda bad=bad: residual.Residual(bad)(X), r"branch\(x\) must have shape \(5, 2\); .* was given") for bad in (nn.Linear(2, 1), Row())),

@@ -57,6 +57,8 @@ def start_at_zero(network: nn.Sequential) -> nn.Sequential:
 
     Book: chapter 8.
     """
+    checks.instance(nn.Sequential, network=network)
+    checks.at_least(1, layers=len(network))
     for parameter in network[-1].parameters():
         parameter.zero_()
     return network
