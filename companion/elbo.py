@@ -50,7 +50,7 @@ class LatentChain(nn.Module, ABC):
         checks.at_least(1, num_latents=num_latents)
         if x_shape is not None:
             checks.sizes(1, x_shape=x_shape)
-        checks.sizes(1, latent_shape=latent_shape)
+        checks.sizes(0, latent_shape=latent_shape)
         super().__init__()
         self.num_latents, self.x_shape = num_latents, None if x_shape is None else tuple(x_shape)
         # It knows the model's device and precision, and is no part of the weights.

@@ -5,7 +5,7 @@ model's own prediction of z_t times what the data say about it. The loss is that
 chain of latents, `companion.elbo.elbo_loss`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -74,7 +74,7 @@ class HierarchicalVae(LatentChain):
         x_shape: tuple[int, ...] | None = None,
     ) -> None:
         networks = {"bottom_up": bottom_up, "evidence": evidence, "priors": priors}
-        checks.instance(Sequence, **networks, latent_shapes=latent_shapes)
+        checks.instance(Iterable, **networks, latent_shapes=latent_shapes)
         given = len(bottom_up), len(evidence), len(priors)
         T = len(latent_shapes)
         if T < 1 or given != (T, T, T - 1):
