@@ -19,6 +19,10 @@ from companion.networks.mlp import mlp
 class Autoencoder(nn.Module):
     """Encode x to a code z = g(x), decode it to a reconstruction f(z).
 
+    Raises:
+        TypeError: if a network is none; from methods, if x or z has integers, or another precision than the model.
+        ValueError: if a size of `x_shape` is below 1; from `encode`, if x has another shape.
+
     Book: chapter 1.
     """
 
@@ -29,16 +33,22 @@ class Autoencoder(nn.Module):
         x_shape: tuple[int, ...] | None = None,
     ) -> None:
         checks.function(encoder=encoder, decoder=decoder)
+        if x_shape is not None:
+            checks.sizes(1, x_shape=x_shape)
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.x_shape = x_shape  # of one example; None: any
 
     def encode(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch code"]:
         """The code z = g(x)."""
+        checks.precision(self, x=x)
+        if self.x_shape is not None:
+            checks.shape(("batch", *self.x_shape), x=x)
         return self.encoder(x)
 
     def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch *x"]:
         """The reconstruction f(z) of a code."""
+        checks.precision(self, z=z)
         return self.decoder(z)
 
     def forward(self, x: Float[Tensor, "batch *x"]) -> Float[Tensor, "batch *x"]:
@@ -280,6 +290,8 @@ class DctAutoencoder(Autoencoder):
 
     def decode(self, z: Float[Tensor, "batch code"]) -> Float[Tensor, "batch 1 side side"]:
         """The image with these coefficients and no others."""
+        checks.floating(z=z)
+        checks.shape(("batch", self.keep**2), z=z)
         C = self.C.to(z)
         return C.T @ z.unflatten(1, (1, self.keep, self.keep)) @ C
 

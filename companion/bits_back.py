@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Normal
 from torch.special import ndtr, ndtri
 
 from companion import checks
@@ -49,6 +50,8 @@ class Message:
         Raises:
             ValueError: if the symbol has no such value, or the value has no slots.
         """
+        checks.instance(Sequence, starts=starts)
+        checks.instance(int, value=value)
         if not (0 <= value < len(starts) - 1 and starts[value] < starts[value + 1]):
             raise ValueError(
                 f"value must be one of {len(starts) - 1} that have slots; {value} was given"
@@ -57,9 +60,18 @@ class Message:
         self.state = (above << PRECISION) + starts[value] + slot
 
     def pop(self, starts: Sequence[int]) -> int:
-        """Take the value at the top: as many bits less."""
+        """Take the value at the top: as many bits less.
+
+        Raises:
+            ValueError: if `starts` does not begin at 0 and end at 2^24.
+        """
+        checks.instance(Sequence, starts=starts)
         above, slot = divmod(self.state, 1 << PRECISION)
         value = bisect_right(starts, slot) - 1
+        if not 0 <= value < len(starts) - 1:
+            raise ValueError(
+                f"starts must begin at 0 and end at 2^24; none of it holds slot {slot}"
+            )
         self.state = above * (starts[value + 1] - starts[value]) + slot - starts[value]
         return value
 
@@ -115,27 +127,46 @@ def compress(
     Book: chapter 3.
     """
     checks.data(model, x, LatentChain)
-    checks.at_least(1, num_bits=num_bits)
-    num_bits, seed = int(num_bits), checks.seed(seed)
-    message = Message((1 << num_bits) + random.Random(seed).getrandbits(num_bits))
+    message = _beginning(seed, num_bits)
     for one in x:
         encode(message, model, one)
     return message.state.to_bytes((len(message) + 7) // 8, "big")
 
 
-def decompress(model: LatentChain, file: bytes, num: int) -> Float[Tensor, "num *x_shape"]:
+def decompress(
+    model: LatentChain, file: bytes, num: int, seed: int = 0, num_bits: int = 2048
+) -> Float[Tensor, "num *x_shape"]:
     """The examples of a file of `compress`, of which there are `num`, in their order.
 
+    Args:
+        model: see `encode`.
+        file: what `compress` gave.
+        num: of examples.
+        seed: that of `compress`. Its random bits have to be left over, so that a damaged file does not pass.
+        num_bits: as many as there.
+
     Raises:
-        ValueError: if `num` is below 1.
+        ValueError: if `num` is below 1, or the file is not one of this model, number, seed and `num_bits`.
 
     Book: chapter 3.
     """
     checks.instance(LatentChain, model=model)
     checks.instance(bytes, file=file)
     checks.at_least(1, num=num)
-    message = Message(int.from_bytes(file, "big"))
-    return torch.stack([decode(message, model) for _ in range(num)][::-1])
+    beginning, message = _beginning(seed, num_bits), Message(int.from_bytes(file, "big"))
+    x = torch.stack([decode(message, model) for _ in range(num)][::-1])
+    if message.state != beginning.state:
+        raise ValueError(
+            f"file must hold {num} examples, coded by this model, seed and num_bits; another was given"
+        )
+    return x
+
+
+def _beginning(seed: int, num_bits: int) -> Message:
+    """Random bits, below a one."""
+    checks.at_least(1, num_bits=num_bits)
+    num_bits, seed = int(num_bits), checks.seed(seed)
+    return Message((1 << num_bits) + random.Random(seed).getrandbits(num_bits))
 
 
 # ------------------------------------------------------------------------------------------------ in slots
@@ -175,6 +206,11 @@ def _slots(cumulative: Float[Tensor, "symbols values"]) -> Slots:
     return (cumulative.double() * ((1 << PRECISION) - num)).floor().long() + least
 
 
+def _each(of_all: Distribution) -> Distribution:
+    """The distribution of each dimension."""
+    return getattr(of_all, "base_dist", of_all)
+
+
 def _uniform(num: int) -> Slots:
     """p(z): every dimension has 2^10 values that the prior makes equally probable."""
     return (torch.arange((1 << LEVELS) + 1) << (PRECISION - LEVELS)).expand(num, -1)
@@ -184,6 +220,7 @@ def _gaussian(model: LatentChain, x: Float[Tensor, "*x_shape"]) -> Slots:
     """q(z | x): what the encoder's Gaussian gives to each of these values."""
     with torch.no_grad():
         q = model.posterior(*model.encode(x[None]))
+    checks.instance(Normal, **{"q(z|x)": _each(q)})
     edges = ndtri(torch.linspace(0, 1, (1 << LEVELS) + 1, dtype=torch.double))
     mean, std = (part.flatten().double()[:, None] for part in (q.mean, q.stddev))
     return _slots(ndtr((edges - mean) / std))
@@ -193,6 +230,7 @@ def _bernoulli(model: LatentChain, z: Int[Tensor, "latents"]) -> Slots:
     """p(x | z) of the latent in the middle of its values' intervals."""
     middle = ndtri((z.double() + 0.5) / (1 << LEVELS)).to(model.origin)
     with torch.no_grad():
-        one = model.likelihood(middle.view(1, *model.origin.shape)).mean.flatten().double()
-    checks.within(0, 1, **{"the mean of p(x|z)": one})
+        p = model.likelihood(middle.view(1, *model.origin.shape))
+    checks.instance(Bernoulli, **{"p(x|z)": _each(p)})
+    one = p.mean.flatten().double()
     return _slots(torch.stack([torch.zeros_like(one), 1 - one, torch.ones_like(one)], 1))

@@ -41,7 +41,7 @@ def sizes(least: int, /, **arguments: Sequence[int]) -> None:
         ValueError: if one holds fewer, or anything else.
     """
     for name, values in arguments.items():
-        held = list(values) if isinstance(values, Sequence) else None
+        held = list(values) if isinstance(values, Sequence) and type(values) is not bytes else None
         if held is None or len(held) < least or any((_integer(size) or 0) < 1 for size in held):
             raise ValueError(
                 f"{name} must hold at least {least} positive integers; "
@@ -136,7 +136,7 @@ def numbers(**arguments: Any) -> Tensor:
     ((name, values),) = arguments.items()
     try:
         tensor = torch.as_tensor(values)
-        if tensor is not values and tensor.dtype == torch.bool:
+        if tensor.dtype == torch.bool:
             raise TypeError
         if tensor is not values and tensor.is_floating_point():
             tensor = torch.as_tensor(values, dtype=torch.double)

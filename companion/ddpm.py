@@ -93,8 +93,8 @@ class Ddpm(LatentChain):
         checks.function(denoiser=denoiser, observation_model=observation_model, **last)
         checks.instance(Schedule, schedule=schedule)
         check_times_of(denoiser, schedule)
-        checks.sizes(1, x_shape=x_shape)
-        super().__init__(tuple(x_shape), schedule.num_steps, tuple(x_shape))
+        _check_noise_of(decoder, schedule)
+        super().__init__(x_shape, schedule.num_steps, x_shape)
         self.denoiser, self.schedule = denoiser, schedule
         self.observation_model, self.decoder = observation_model, decoder
         # Trained weights serve with any variances: these are no part of them.
@@ -162,6 +162,15 @@ class Ddpm(LatentChain):
             return torch.full((num,), t, device=device)
         checks.shape((num,) if t.dim() else (), t=t)
         return t.to(device).expand(num)
+
+
+def _check_noise_of(decoder: Callable[[Tensor], Distribution] | None, schedule: Schedule) -> None:
+    """Refuse a decoder that was made for another x_1."""
+    own, first = getattr(decoder, "schedule", None), schedule.log_alpha_bar[1]
+    if not isinstance(own, Schedule) or not checks.has_values(first):
+        return
+    if not torch.isclose(own.log_alpha_bar[1].to(first), first, rtol=1e-4):
+        raise ValueError("decoder must have the noise of the schedule at t = 1; it has another")
 
 
 def elbo_step(
@@ -255,7 +264,8 @@ def denoising_loss(
 
     Raises:
         ValueError: if x has another shape than the model's data, or `weight` or
-            `time_weights` has no T + 1 entries, or one of the latter is not positive and finite.
+            `time_weights` has no T + 1 entries, one of the former is negative or not finite, or one
+            of the latter is not positive and finite.
 
     Source: L_simple: Ho et al. 2020, eq. 14; v: Salimans & Ho 2022, section 4; times that
         are spread evenly: Kingma et al. 2021, appendix I.1.
@@ -266,6 +276,7 @@ def denoising_loss(
     checks.shape((T + 1,), weight=weight)
     if checks.reads_at_once(weight):
         checks.within(0, math.inf, weight=weight[1:])
+        checks.finite(weight=weight[1:])
     if time_weights is None:
         t = torch.randint(1, T + 1, (len(x),), device=x.device)
     else:

@@ -45,7 +45,8 @@ class GrayLevels(Distribution):
         high: value of the highest level.
 
     Raises:
-        ValueError: from `log_prob`, if a pixel is on none of the levels; on a GPU, which would wait to know, the
+        ValueError: if there are fewer than two levels, or `logits` are of no probabilities (those on a GPU are not
+            read); from `log_prob`, if a pixel is on none of the levels; on a GPU, which would wait to know, the
             result is NaN.
 
     Book: chapter 10.
@@ -59,8 +60,13 @@ class GrayLevels(Distribution):
         checks.floating(logits=logits)
         rest = logits.shape[1:] if logits.dim() > 1 else ("levels",)
         checks.shape(("batch", *rest), logits=logits)
+        checks.at_least(2, levels=logits.shape[-1])
         _check_ends(low, high)
         self.pixels = Categorical(logits=logits, validate_args=False)
+        if checks.reads_at_once(logits) and bool(self.pixels.logits.isnan().any()):
+            raise ValueError(
+                "logits must be finite, but for levels at minus infinity; they are not"
+            )
         self.low, self.high = low, high
         self.values = torch.linspace(low, high, logits.shape[-1]).to(logits)
         super().__init__(logits.shape[:1], logits.shape[1:-1], validate_args=False)
@@ -125,6 +131,9 @@ class HistogramDecoder(nn.Module):
 
     def forward(self, x_1: Float[Tensor, "batch *x_shape"]) -> GrayLevels:
         """The distribution of x."""
+        checks.floating(x_1=x_1)
+        if checks.reads_at_once(x_1):
+            checks.finite(x_1=x_1)
         signal, var = self.schedule.forward_coefficients(0, 1)
         values = torch.linspace(-1, 1, len(self.log_frequency)).to(self.log_frequency)
         log_noise = -(x_1[..., None].double() - signal * values).square() / (2 * var)

@@ -27,12 +27,14 @@ def denoised(denoiser: Denoiser, x_t: Batch, t: Int[Tensor, "batch"], *condition
     """The denoiser's estimate of x_0, in the precision of x_t.
 
     Raises:
-        TypeError: if it is no tensor.
+        TypeError: if it is no tensor, or it or x_t has integers.
         ValueError: if it has another shape than x_t.
 
     Book: chapter 9.
     """
+    checks.floating(x_t=x_t)
     x_hat = denoiser(x_t, t, *condition)
+    checks.floating(**{"the denoiser's estimate": x_hat})
     checks.shape(tuple(x_t.shape), **{"the denoiser's estimate": x_hat})
     return x_hat.to(x_t)  # autocast gives bfloat16
 
@@ -167,6 +169,8 @@ class MixtureDenoiser(nn.Module):
         checks.examples(2, x=x)
         checks.shape((), log_alpha_bar=log_alpha_bar)
         checks.within(-math.inf, 0, log_alpha_bar=log_alpha_bar)
+        if checks.has_values(log_alpha_bar) and log_alpha_bar == 0 and not self.eigenvalues.all():
+            raise ValueError("log_alpha_bar must be below 0 for a singular covariance; 0 was given")
         probs, minus_score, _ = self._components(x, log_alpha_bar.expand(len(x)))
         return (
             -torch.einsum("bk,bke,kde->bd", probs, minus_score, self.eigenvectors).view_as(x).to(x)
@@ -209,6 +213,7 @@ def spectrum(
     Book: chapter 9.
     """
     checks.precise(**{name: cov})
+    checks.at_least(1, **{f"entries of {name}": cov.numel()})
     square = (*cov.shape[:-1], cov.shape[-2]) if cov.dim() > 1 else ("dim", "dim")
     checks.shape(square, **{name: cov})
     asymmetry = (cov - cov.mT).abs().max()

@@ -201,6 +201,7 @@ class GaussianLikelihood(nn.Module):
 
     def __init__(self, std: float = 1.0, learned: bool = False) -> None:
         checks.positive(std=std)
+        checks.instance(bool, learned=learned)
         super().__init__()
         log_std = torch.tensor(math.log(std))
         if learned:
@@ -297,7 +298,8 @@ def log_normalizer(
     """
     _check_evidence(p, mean, log_precision)
     log_var = torch.logaddexp(2 * p.stddev.log(), -log_precision)
-    return diagonal_normal(p.mean, torch.exp(log_var / 2)).log_prob(mean)
+    # The same density with its two arguments exchanged: a mean that is not finite is refused by name.
+    return diagonal_normal(mean, torch.exp(log_var / 2)).log_prob(p.mean)
 
 
 def evidence_alone(
@@ -337,6 +339,7 @@ class Carried(Distribution):
 
     def __init__(self, base_dist: Distribution, carry: Float[Tensor, "batch *event"]) -> None:
         checks.instance(Distribution, base_dist=base_dist)
+        checks.sizes(1, **{"the event shape of base_dist": base_dist.event_shape})
         num, *rest = base_dist.event_shape
         checks.floating(carry=carry)
         checks.shape((*base_dist.batch_shape, *carry.shape[1:2], *rest), carry=carry)
@@ -366,6 +369,7 @@ class Carried(Distribution):
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-density of the z in `value`, in nats; what is carried is not looked at."""
+        checks.event(self.event_shape, value=value)
         num = self.base_dist.event_shape[0]
         return self.base_dist.log_prob(value.narrow(-len(self.event_shape), 0, num))
 

@@ -37,7 +37,7 @@ class LatentChain(nn.Module, ABC):
         x_shape: shape of one example, if it has to be this one.
 
     Raises:
-        ValueError: if `num_latents` is below 1.
+        ValueError: if `num_latents` or a size of a shape is below 1.
 
     Book: chapter 3, (eq-elbo-terms); several latents: chapter 8, (def-hierarchy).
     """
@@ -48,10 +48,13 @@ class LatentChain(nn.Module, ABC):
         self, latent_shape: Shape, num_latents: int = 1, x_shape: Shape | None = None
     ) -> None:
         checks.at_least(1, num_latents=num_latents)
+        if x_shape is not None:
+            checks.sizes(1, x_shape=x_shape)
+        checks.sizes(0, latent_shape=latent_shape)
         super().__init__()
-        self.num_latents, self.x_shape = num_latents, x_shape
+        self.num_latents, self.x_shape = num_latents, None if x_shape is None else tuple(x_shape)
         # It knows the model's device and precision, and is no part of the weights.
-        self.register_buffer("origin", torch.zeros(latent_shape), persistent=False)
+        self.register_buffer("origin", torch.zeros(tuple(latent_shape)), persistent=False)
 
     def prior(self, num: int) -> Distribution:
         """p(z_T), for a batch of `num`, one at least."""
@@ -134,7 +137,18 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
         q, p = model.inner(t, z, *seen)
         kl.append(kl_divergence(q, p))
         z = q.rsample()
-    return ElboTerms(model.likelihood(z).log_prob(x), torch.stack(kl[::-1], dim=1))
+    return ElboTerms(_log_likelihood(model, z, x), torch.stack(kl[::-1], dim=1))
+
+
+def _log_likelihood(model: LatentChain, z_1: Tensor, x: Tensor) -> Tensor:
+    """Log p(x | z_1): no row of p is broadcast."""
+    p = model.likelihood(z_1)
+    checks.instance(Distribution, **{"model.likelihood(z_1)": p})
+    if p.batch_shape != x.shape[:1]:
+        raise ValueError(
+            f"model.likelihood(z_1) must have batch shape ({len(x)},); {tuple(p.batch_shape)} was given"
+        )
+    return p.log_prob(x)
 
 
 def elbo_loss(
@@ -195,7 +209,7 @@ def sample_log_weights(
         q, p = model.inner(t, z, *seen)
         z = q.rsample()
         log_p, log_q = log_p + p.log_prob(z), log_q + q.log_prob(z)
-    log_w = log_p + model.likelihood(z).log_prob(x) - log_q
+    log_w = log_p + _log_likelihood(model, z, x) - log_q
     return log_w.unflatten(0, (num_samples, -1))
 
 

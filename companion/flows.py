@@ -137,7 +137,7 @@ def flow_velocity(x_u: Batch, u: Float[Tensor, "batch"], x_hat: Batch) -> Batch:
     """
     checks.floating(x_u=x_u, u=u)
     checks.like(x_u, x_hat=x_hat)
-    checks.shape((len(x_u),), u=u)
+    checks.shape(tuple(x_u.shape[:1]), u=u)
     if not bool(((u > 0) & (u <= 1)).all()):
         raise ValueError(
             f"u must be above 0 and at most 1; {u.min():.4g} to {u.max():.4g} was given"

@@ -129,6 +129,8 @@ def extrapolated(
         raise ValueError(f"interval must rise, from 0 or more; {interval} was given")
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        checks.floating(x_t=x_t)
+        checks.shape((len(x_t),), t=t)
         better = denoised(strong, x_t, t, *condition)
         inside = (low < t) & (t <= high)
         if checks.reads_at_once(t) and not bool(inside.any()):
@@ -192,11 +194,11 @@ def posterior_denoiser(
     AU, noise_cov = A @ U, noise_std**2 * torch.eye(num).to(A)
 
     def posterior_mean(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        checks.floating(x_t=x_t)
         if len(y) != len(x_t):
             raise ValueError(
                 f"y must hold one row for each of the {len(x_t)} examples; it has {len(y)}"
             )
-        checks.floating(x_t=x_t)
         checks.shape((len(x_t),), t=t)
         schedule.check_times(t)
         if checks.reads_at_once(t) and bool((t != t[0]).any()):
@@ -209,7 +211,8 @@ def posterior_denoiser(
         correction = torch.linalg.solve((AU * C_t) @ AU.T + noise_cov, residual.T).T
         return x_hat + (correction @ AU * C_t @ U.T).view_as(x_hat).to(x_hat)
 
-    return made_of(denoiser, posterior_mean)
+    vars(posterior_mean)["schedule"] = schedule  # also of a denoiser that has none
+    return posterior_mean
 
 
 def _null(denoiser: Denoiser, label: Tensor) -> float:

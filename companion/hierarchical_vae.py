@@ -5,7 +5,7 @@ model's own prediction of z_t times what the data say about it. The loss is that
 chain of latents, `companion.elbo.elbo_loss`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -73,6 +73,8 @@ class HierarchicalVae(LatentChain):
         combine: Combine = normal_product,
         x_shape: tuple[int, ...] | None = None,
     ) -> None:
+        networks = {"bottom_up": bottom_up, "evidence": evidence, "priors": priors}
+        checks.instance(Iterable, **networks, latent_shapes=latent_shapes)
         given = len(bottom_up), len(evidence), len(priors)
         T = len(latent_shapes)
         if T < 1 or given != (T, T, T - 1):
@@ -81,6 +83,8 @@ class HierarchicalVae(LatentChain):
                 f"for {T} latent_shapes, at least one; {given} were given"
             )
         checks.sizes(1, **{f"latent_shapes[{i}]": each for i, each in enumerate(latent_shapes)})
+        each = {f"{key}[{i}]": one for key, held in networks.items() for i, one in enumerate(held)}
+        checks.instance(nn.Module, **each)
         checks.function(decoder=decoder, observation_model=observation_model, combine=combine)
         super().__init__(latent_shapes[-1], T, x_shape)
         self.latent_shapes, self.combine = tuple(latent_shapes), combine
@@ -95,6 +99,9 @@ class HierarchicalVae(LatentChain):
 
     def encode(self, x: Float[Tensor, "batch *x_shape"]) -> tuple[Tensor, ...]:
         """The features of levels 1, ..., T."""
+        if self.x_shape is not None:
+            checks.shape(("batch", *self.x_shape), x=x)
+        checks.precision(self, x=x)
         features = []
         for network in self.bottom_up:
             x = network(x)

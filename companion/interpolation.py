@@ -23,7 +23,7 @@ def spherical_interpolation(
         share: share of the angle; 0 and 1 give the two ends.
 
     Raises:
-        ValueError: if the shapes differ, or a start and its end are zero or point in the same
+        ValueError: if the shapes differ, a share is not finite, or a start and its end are zero or point in the same
             or in opposite directions, so that they have no great circle, or no single one.
 
     Source: Shoemake 1985; White 2016. Book: chapter 7.
@@ -31,6 +31,8 @@ def spherical_interpolation(
     checks.batch(2, start=start, end=end)
     checks.like(start, end=end)
     checks.shape(("steps",), share=share)
+    checks.numbers(share=share)
+    checks.finite(share=share)
     a, b = start.flatten(1), end.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1)
     zero = not bool(a.any(dim=1).all() and b.any(dim=1).all())

@@ -85,6 +85,7 @@ class TopDown(nn.Module):
     """
 
     def __init__(self, lift: nn.Module, block: nn.Module, head: nn.Module) -> None:
+        checks.function(lift=lift, block=block, head=head)
         super().__init__()
         self.lift, self.block, self.head = lift, block, head
 
@@ -107,6 +108,7 @@ class Merge(nn.Module):
     """
 
     def __init__(self, num_latents: int, num_carried: int) -> None:
+        checks.at_least(1, num_latents=num_latents, num_carried=num_carried)
         super().__init__()
         self.sizes = [num_latents, num_carried]
         self.into = nn.Conv2d(num_latents, num_carried, 1)

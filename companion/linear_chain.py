@@ -29,15 +29,19 @@ def linear_covariance(
 
     Raises:
         TypeError: if one is no floating-point tensor, or the two differ in precision.
-        ValueError: if B is not square, or does not fit `noise_var`, or a variance is negative.
+        ValueError: if B is not square, or does not fit `noise_var`, a variance is negative, one of them
+            is not finite, or I - B cannot be inverted.
 
     Source: Bishop 2006, section 8.1.4. Book: chapter 8.
     """
-    checks.floating(noise_var=noise_var)
+    checks.precise(noise_var=noise_var)
     checks.shape(("num",), noise_var=noise_var)
     checks.within(0, math.inf, noise_var=noise_var)
     checks.like(torch.diag(noise_var), B=B)
-    A = torch.linalg.inv(torch.eye(len(B)).to(B) - B)
+    checks.finite(B=B, noise_var=noise_var)
+    A, failed = torch.linalg.inv_ex(torch.eye(len(B)).to(B) - B)
+    if failed:
+        raise ValueError("B must leave I - B invertible; another matrix was given")
     return A @ torch.diag(noise_var) @ A.T
 
 
@@ -55,12 +59,14 @@ def regress(
         One slope for each of `given`, and the conditional variance.
 
     Raises:
-        ValueError: if C is no covariance, t is in `given`, or an index is none of C.
+        ValueError: if C is no covariance, or a singular one of `given`, t is in `given`, or an index is none of C.
 
     Source: Bishop 2006, eqs. 2.81 and 2.82. Book: chapter 8.
     """
     others = _others(C, t, given)
-    slopes = torch.linalg.solve(C[others][:, others], C[others, t])
+    slopes, failed = torch.linalg.solve_ex(C[others][:, others], C[others, t])
+    if failed:
+        raise ValueError("C must not be singular for the variables given; it is")
     return slopes, C[t, t] - slopes @ C[others, t]
 
 
@@ -78,7 +84,9 @@ def _others(C: Tensor, t: int, given: Sequence[int]) -> list[int]:
     """The argument `given` of `regress`, whose arguments fit together."""
     _covariance(C)
     checks.whole(0, len(C) - 1, t=t)
-    others = checks.numbers(given=given).tolist()
+    indices = checks.numbers(given=given)
+    checks.shape((indices.numel(),), given=indices)
+    others = indices.tolist()
     if not {*others} <= {*range(len(C))} - {t} or len({*others}) < len(others):
         raise ValueError(
             f"given must hold indices from 0 to {len(C) - 1} without t={t}; {others} was given"
@@ -117,8 +125,9 @@ class LinearChain(LatentChain):
         s: Float[Tensor, "num_latents"],
         C: Float[Tensor, "num num"] | None = None,
     ) -> None:
-        checks.floating(a=a)
+        checks.precise(a=a)
         checks.shape(("num_latents",), a=a)
+        checks.finite(a=a)
         checks.like(a, s=s)
         if not ((s > 0) & s.isfinite()).all():
             raise ValueError(f"s must be positive and finite; {s.tolist()} was given")

@@ -33,7 +33,8 @@ class Symbols(Distribution):
         log_probs: of the three values 0, `MASK` and 1, along the last dimension; it may be minus infinity.
 
     Raises:
-        ValueError: from `log_prob`, if a value is none of the three.
+        ValueError: if the probabilities do not add up to 1 (on a GPU, which would wait to know, draws are NaN if there
+            are none); from `log_prob`, if a value is none of the three.
 
     Book: chapter 9.
     """
@@ -43,6 +44,12 @@ class Symbols(Distribution):
     def __init__(self, log_probs: Float[Tensor, "batch *event 3"]) -> None:
         checks.floating(log_probs=log_probs)
         checks.shape(("batch", *log_probs.shape[1:-1], 3), log_probs=log_probs)
+        total = log_probs.detach().exp().sum(-1)
+        if checks.reads_at_once(total) and not bool((total - 1).abs().max() < 1e-2):
+            low, high = total.aminmax()
+            raise ValueError(
+                f"log_probs must be of probabilities that add up to 1; {low:.4g} to {high:.4g} was given"
+            )
         self.log_probs = log_probs
         batch, *event = log_probs.shape[:-1]
         super().__init__(torch.Size([batch]), torch.Size(event), validate_args=False)
@@ -61,13 +68,15 @@ class Symbols(Distribution):
         # if one number were compared with sums of probabilities.
         u = torch.rand(p.shape, device=p.device, dtype=p.dtype)
         clocks = -torch.log1p(-u).clamp(max=-torch.finfo(p.dtype).tiny)  # above 0, also for u = 0
-        return (p / clocks).argmax(-1).to(p) / 2
+        drawn = (p / clocks).argmax(-1).to(p) / 2
+        return drawn.where(p.sum(-1) > 0, math.nan)
 
     def log_prob(
         self, value: Float[Tensor, "*sample_batch_event"]
     ) -> Float[Tensor, "*sample_batch"]:
         """Log-probability in nats, summed over pixels."""
         known = _are_symbols(value=value)
+        checks.event((*self.batch_shape, *self.event_shape), value=value)
         index = (2 * value).where(known, 0).long().unsqueeze(-1)
         chosen = self.log_probs.expand(*index.shape[:-1], 3).gather(-1, index).squeeze(-1)
         return chosen.where(known, math.nan).flatten(-len(self.event_shape)).sum(-1)
@@ -112,8 +121,8 @@ class MaskedDiffusion(LatentChain):
         num_steps: int = 1000,
     ) -> None:
         checks.function(network=network)
-        checks.sizes(1, x_shape=x_shape)
-        super().__init__(tuple(x_shape), num_steps, tuple(x_shape))
+        checks.at_least(1, num_steps=num_steps)
+        super().__init__(x_shape, num_steps, x_shape)
         self.network = network
 
     def prior(self, num: int) -> Symbols:
@@ -154,8 +163,9 @@ class MaskedDiffusion(LatentChain):
         """Log-probabilities of black, hidden (minus infinity) and white, by the network."""
         checks.shape(("batch", *self.x_shape), z=z)
         _are_symbols(z=z)
-        logits = self.network(2 * z - 1, self._times(t, z, 1)).to(self.origin)
+        logits = self.network(2 * z - 1, self._times(t, z, 1))
         checks.shape((len(z), *self.x_shape), **{"network(2 * z - 1, t)": logits})
+        logits = logits.to(self.origin)
         never = torch.full_like(logits, -math.inf)
         return torch.stack([F.logsigmoid(-logits), never, F.logsigmoid(logits)], dim=-1)
 

@@ -290,8 +290,7 @@ def frechet_distance(
         y: features of the other, or their `normal_fit`.
 
     Raises:
-        ValueError: if the samples differ in dimension, hold fewer than two points, or a
-            value that is not finite.
+        ValueError: if the samples differ in dimension, hold fewer than two points, or one that is not finite.
 
     Source: Dowson & Landau 1982; Heusel et al. 2017, eq. 6. Book: chapter 11.
     """
@@ -299,7 +298,9 @@ def frechet_distance(
         _check_samples(x, y)
     p, q = normal_fit(x), y if isinstance(y, NormalFit) else normal_fit(y)
     checks.like(p.mean, **{"mean of y": q.mean})
-    checks.like(p.root.new_empty(len(q.root), len(p.mean)), **{"root of y": q.root})
+    checks.shape(("rows", len(p.mean)), **{"root of y": q.root})
+    checks.like(p.root.new_empty(q.root.shape), **{"root of y": q.root})
+    checks.finite(**{"mean of y": q.mean, "root of y": q.root})
     # With C = R^T R, the trace of the root is the sum of the singular values of R_x R_y^T.
     # No root of a rounded eigenvalue is taken: exact to rounding, also where C is singular.
     cross = torch.linalg.svdvals(p.root @ q.root.T).sum()

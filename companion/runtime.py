@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from companion import checks
+
 Value = TypeVar("Value")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -87,6 +89,7 @@ def to_device(model: Module) -> Module:
 
     Book: chapter 13.
     """
+    checks.instance(nn.Module, model=model)
     if device().type == "cuda" and scale() == "full":
         model = model.to(memory_format=torch.channels_last)
     return model.to(device())
@@ -101,6 +104,7 @@ def progress_bar(
     steps were taken before; `total` says how many there are, if the steps do not.
     Book: chapter 1.
     """
+    checks.instance(Iterable, steps=steps)
     # Here, since it picks terminal or notebook when it is imported.
     from tqdm.auto import tqdm
 

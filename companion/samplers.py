@@ -66,7 +66,7 @@ def reverse_sample(
     Book: chapter 11.
     """
     checks.floating(x_T=x_T)
-    _check_coefficients(schedule, q)
+    _check_coefficients(schedule, q, x_T)
     of_x_0, of_x_t, std = (c.to(x_T) for c in (q.of_x_0, q.of_x_t, q.var.sqrt()))
     is_random = q.var.reshape(len(q.var), -1).any(1).tolist()
 
@@ -336,14 +336,14 @@ def _steps(
             yield x_t
 
 
-def _check_coefficients(schedule: Schedule, q: ReverseCoefficients) -> None:
-    """Refuse coefficients of another number of steps, and a variance that is none."""
+def _check_coefficients(schedule: Schedule, q: ReverseCoefficients, x_T: Tensor) -> None:
+    """Refuse coefficients of another number of steps or shape, and a variance that is none."""
     checks.instance(Schedule, schedule=schedule)
     checks.instance(ReverseCoefficients, q=q)
     times = schedule.num_steps + 1
     for name, part in q._asdict().items():
         checks.floating(**{f"q.{name}": part})
-        shape = part.shape[1:] if name == "var" else ()
+        shape = x_T.shape[1 : part.dim()] if name == "var" else ()
         checks.shape((times, *shape), **{f"q.{name}": part})
         checks.finite(**{f"q.{name}": part[2:]})
     checks.within(0, math.inf, **{"q.var": q.var[2:]})

@@ -52,7 +52,7 @@ class Schedule(nn.Module):
 
     Raises:
         ValueError: if `log_alpha_bar` has fewer than two entries, does not start at 0
-            or fall all the way, or is not finite; if `times` has another length.
+            or fall all the way, or is not finite; if `times` has another length or does not rise.
 
     Source: Ho et al. 2020, section 2; log signal-to-noise ratio: Kingma et al. 2021.
     Book: chapter 9.
@@ -77,6 +77,8 @@ class Schedule(nn.Module):
         checks.shape((len(log_alpha_bar),), times=times)
         checks.integers(times=times)
         checks.within(0, math.inf, times=times)
+        if bool((times.diff() <= 0).any()):
+            raise ValueError(f"times must rise; {times.tolist()} was given")
         super().__init__()
         self.register_buffer("log_alpha_bar", log_alpha_bar.detach().clone())
         # The caller chose them, so they are no part of the weights.
@@ -272,12 +274,13 @@ def per_example(
 
     Raises:
         TypeError: if x is not floating-point: the values would be rounded to integers.
+        ValueError: if the values have another shape than the first dimensions of x.
 
     Book: chapter 9.
     """
     checks.tensors(values=values)
     checks.floating(x=x)
-    checks.shape((len(x), *values.shape[1:]) if values.dim() else (), values=values)
+    checks.shape(tuple(x.shape[: values.dim()]), values=values)
     missing = x.dim() - values.dim() if values.dim() else 0
     return values.reshape(values.shape + (1,) * missing).to(x)
 
@@ -364,7 +367,7 @@ def _check_example(schedule: Schedule, x: Tensor, t: Times, low: int, **other: T
     schedule.check_times(t, low=low)
     checks.shape(tuple(x.shape), **other)
     if isinstance(t, Tensor) and t.dim():
-        checks.shape((len(x),), t=t)
+        checks.shape(tuple(x.shape[:1]), t=t)
 
 
 def _range(values: Tensor) -> str:

@@ -54,9 +54,11 @@ class NoiseConditionalScore(nn.Module):
         checks.floating(x=x, sigma=sigma)
         checks.examples(1, x=x)
         checks.shape((len(x),), sigma=sigma)
-        if checks.reads_at_once(sigma) and not bool((sigma > 0).all()):
+        if checks.reads_at_once(sigma) and not bool(((sigma > 0) & (sigma < math.inf)).all()):
             low, high = sigma.aminmax()
-            raise ValueError(f"sigma must be positive; {low:.4g} to {high:.4g} was given")
+            raise ValueError(
+                f"sigma must be positive and finite; {low:.4g} to {high:.4g} was given"
+            )
         size = per_example((1 + sigma**2).sqrt(), x)
         noise_hat = self.network(x / size, sigma.log().to(x)).to(x)
         checks.shape(tuple(x.shape), **{"the network's output": noise_hat})
@@ -93,9 +95,10 @@ def geometric_noise_levels(sigma_1: float, sigma_L: float, num: int) -> Float[Te
     """
     checks.at_least(2, num=num)
     checks.positive(sigma_1=sigma_1, sigma_L=sigma_L)
-    if not sigma_1 > sigma_L:
+    levels = torch.linspace(math.log(sigma_1), math.log(sigma_L), num, dtype=torch.double).exp()
+    if not bool((levels.diff() < 0).all()):
         raise ValueError(f"sigma_1 must be above sigma_L; {sigma_1} and {sigma_L} were given")
-    return torch.linspace(math.log(sigma_1), math.log(sigma_L), num, dtype=torch.double).exp()
+    return levels
 
 
 def denoising_score_matching_loss(model: NoiseConditionalScore, x: Batch) -> Float[Tensor, "batch"]:
@@ -134,7 +137,7 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
 
     Raises:
         TypeError: if x is not floating-point.
-        ValueError: if the log-density has not one value for each example.
+        ValueError: if the log-density has not one value for each example, or cannot be differentiated.
 
     Book: chapter 12.
     """
@@ -145,7 +148,13 @@ def exact_score(log_prob: Callable[[Tensor], Tensor], x: Batch) -> Batch:
         x = x if with_graph else x.detach().requires_grad_()
         value = log_prob(x)
         checks.shape(tuple(x.shape[:1]), **{"log_prob(x)": value})
-        (score,) = torch.autograd.grad(value.sum(), x, create_graph=with_graph)
+        score = None
+        if value.requires_grad:
+            (score,) = torch.autograd.grad(
+                value.sum(), x, create_graph=with_graph, allow_unused=True
+            )
+    if score is None:
+        raise ValueError("log_prob must be differentiable; it was cut off from x")
     return score
 
 
@@ -164,7 +173,7 @@ def noisy_mixture(
 
     Raises:
         TypeError: if `data` is no mixture.
-        ValueError: if `scale` is not finite, or `noise_var` negative.
+        ValueError: if `scale` is not finite, `noise_var` negative, or both are 0.
 
     Book: chapter 12.
     """
@@ -172,6 +181,7 @@ def noisy_mixture(
     largest = torch.finfo(torch.double).max
     checks.in_range(-largest, largest, scale=scale)
     checks.not_negative(noise_var=noise_var)
+    checks.positive(**{"scale^2 + noise_var": scale * scale + noise_var})
     normal = data.component_distribution
     if isinstance(normal, MultivariateNormal):
         cov = normal.covariance_matrix

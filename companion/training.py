@@ -82,6 +82,9 @@ def fit(
     Book: chapter 1.
     """
     checks.function(loss=loss, autocast=autocast)
+    checks.instance(Iterable, batches=batches)
+    if ema is not None:
+        checks.instance(AveragedModel, ema=ema)
     _check_optimizer(model, optimizer)
     if max_grad_norm is not None:
         checks.positive(max_grad_norm=max_grad_norm)
@@ -148,8 +151,11 @@ def minimize(
     checks.instance(Iterable, parameters=parameters)
     held = list(parameters)
     checks.tensors(**{f"parameters[{i}]": tensor for i, tensor in enumerate(held)})
-    if not held:
-        raise ValueError("parameters must hold at least one tensor; none was given")
+    if not held or not all(tensor.is_leaf for tensor in held):
+        given = "one that was computed" if held else "none"
+        raise ValueError(
+            f"parameters must hold at least one tensor, and no computed one; {given} was given"
+        )
     optimizer = LBFGS(
         held,
         max_iter=max_steps,

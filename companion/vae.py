@@ -94,6 +94,7 @@ def mlp_vae(
     Book: chapter 4.
     """
     checks.at_least(1, latent_dim=latent_dim)
+    checks.function(observation_model=observation_model)
     checks.sizes(0, hidden=hidden)
     checks.sizes(3, image_shape=image_shape)
     dim = math.prod(image_shape)
@@ -111,6 +112,7 @@ def conv_vae(
 ) -> Vae:
     """Return a VAE of four convolutions and four transposed convolutions. Book: chapter 7."""
     checks.at_least(1, latent_dim=latent_dim)
+    checks.function(observation_model=observation_model)
     encoder = conv_encoder(2 * latent_dim, image_shape, channels)
     decoder = conv_decoder(latent_dim, image_shape, channels)
     return Vae(encoder, decoder, observation_model, latent_dim, image_shape)
@@ -120,12 +122,15 @@ class ConstantVariance(nn.Module):
     """A network's mean beside a learned log-variance that does not depend on x. Book: chapter 5."""
 
     def __init__(self, mean: nn.Module, latent_dim: int) -> None:
+        checks.function(mean=mean)
+        checks.at_least(1, latent_dim=latent_dim)
         super().__init__()
         self.mean, self.log_var = mean, nn.Parameter(torch.zeros(latent_dim))
 
     def forward(self, x: Float[Tensor, "batch *x_shape"]) -> Float[Tensor, "batch code_dim"]:
         """Mean and log-variance, side by side."""
         mean = self.mean(x)
+        checks.shape((len(x), len(self.log_var)), **{"mean(x)": mean})
         return torch.cat([mean, self.log_var.expand_as(mean)], dim=1)
 
 
@@ -187,5 +192,6 @@ def gray_cross_entropy_loss(
         checks.within(0, 1, x=x)
     q, p = model.posterior(x), model.prior(len(x))
     logits = model.decoder(q.rsample())
+    checks.shape(tuple(x.shape), **{"decoder(z)": logits})
     cross_entropy = F.binary_cross_entropy_with_logits(logits, x, reduction="none")
     return cross_entropy.flatten(1).sum(1) + kl_divergence(q, p)

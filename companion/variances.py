@@ -91,7 +91,7 @@ def optimal_reverse_var(
             for time t; of shape (T + 1,), or (T + 1, *x_shape) for each dimension.
 
     Raises:
-        ValueError: if `noise_error` has no T + 1 entries, or one is negative.
+        ValueError: if `noise_error` has no T + 1 entries, or one is negative or not finite.
 
     Source: Bao et al. 2022, theorem 1. Book: chapter 9.
     """
@@ -99,6 +99,7 @@ def optimal_reverse_var(
     checks.floating(noise_error=noise_error)
     checks.shape((schedule.num_steps + 1, *noise_error.shape[1:]), noise_error=noise_error)
     checks.within(0, math.inf, noise_error=noise_error[1:])
+    checks.finite(noise_error=noise_error[1:])
     q, error = schedule.reverse_coefficients(schedule.steps), noise_error[1:]
     factor = per_example(q.of_x_0.square() / schedule.snr[1:], error)
     return _from_step_1(per_example(q.var, error) + factor * error)

@@ -50,6 +50,7 @@ from companion import (
     variances,
 )
 from companion.data import Batches, toys
+from companion.data.rejects import is_spoiled
 from companion.networks import classifier, mlp, residual, transformer, unet
 
 Case: TypeAlias = tuple[Callable[[], object], str]
@@ -109,6 +110,13 @@ def refused(module: str) -> Callable[..., None]:
 # ------------------------------------------------------------------------------------- what the cases are made of
 
 NAN, INF = math.nan, math.inf
+
+
+class Row(nn.Module):
+    """A network that gives one row, whatever it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(1, 2)
 
 
 class Narrow(nn.Module):
@@ -349,6 +357,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: checks.like(X, x=X.to("meta")), "x must lie on cpu; meta was given"),
     (lambda: checks.event((2,), x=X[0, 0]), r"x must have shape \(2,\); \(\) was given"),
     (lambda: checks.examples(1, x=X[:0]), r"x must have shape \(batch, 2\); \(0, 2\) was given"),
+    (lambda: checks.sizes(1, x_shape=b"\x02"), r"x_shape must hold at least 1 positive integers; b'\\x02' was given"),
+    (lambda: checks.numbers(u=MASK), "u must hold numbers; a Tensor was given"),
 ],
 "elbo": [
     *of_data(
@@ -378,6 +388,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
     (lambda: elbo.elbo_loss(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
+    *((lambda f=f, p=p: f(vae.Vae(nn.Linear(2, 2), Row(), p, 1, (2,)), X), rf"model.likelihood\(z_1\) must {says}")
+      for f in (elbo.elbo_terms, partial(elbo.sample_log_weights, num_samples=5)) for p, says in (
+        (distributions.bernoulli, r"have batch shape \(\d+,\); \(1,\) was given"), (lambda p: p, "be a Distribution; a Tensor was"), (lambda p: 5, "be a Distribution; 5 was"))),
+    *((lambda f=f: f(type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))), r"(latent|x)_shape must hold at least [01] positive integers")
+      for f in (lambda kind: kind("ab"), lambda kind: kind((2.5,)), lambda kind: kind((-1,)), lambda kind: kind(None), lambda kind: kind((2,), 1, "ab"),
+                lambda kind: kind((2,), 1, 5))),
 ],
 "distributions": [
     *doors(
@@ -425,6 +441,11 @@ CASES: dict[str, list[Case]] = {
         (distributions.bernoulli(X), X[0], r"carry must have shape \(5,\); \(2,\) was given"),
         (distributions.bernoulli(X), X.long(), "carry must be floating-point; torch.int64 was given"),
     )),
+    (lambda: distributions.log_normalizer(distributions.diagonal_normal(X, 1.0), sub(NAN), X), "mean must be finite"),
+    (lambda: distributions.GaussianLikelihood(learned="no"), "learned must be a bool; 'no' was given"),
+    (lambda: distributions.Carried(D.Normal(X[:, 0], 1.0), X), "the event shape of base_dist must hold at least 1 positive integers"),
+    *((lambda v=v: distributions.Carried(distributions.diagonal_normal(X, 1.0), X).log_prob(v), rf"value must {says}") for v, says in (
+        (X[:, :1], r"have shape \(5, 4\); \(5, 1\)"), (None, "be a tensor; None"))),
 ],
 "vae": [
     *of_data(IMAGES, partial(vae.gray_cross_entropy_loss, GRAY)),
@@ -467,6 +488,13 @@ CASES: dict[str, list[Case]] = {
     ]),
     (lambda: vae.gray_cross_entropy_loss(LADDER, IMAGES), "model must be a Vae; a HierarchicalVae was given"),
     (lambda: vae.linear_vae_log_likelihood(PLAIN, X), "model must be a Vae; an Autoencoder was given"),
+    *((lambda f=f: f(5), r"(observation_model|mean) must be a function; 5 was given") for f in (
+        lambda p: vae.mlp_vae(2, observation_model=p), lambda p: vae.conv_vae(2, observation_model=p), lambda p: vae.ConstantVariance(p, 2))),
+    (lambda: vae.ConstantVariance(NARROW, -1), "latent_dim must be at least 1; -1 was given"),
+    (lambda: vae.ConstantVariance(NARROW, 2)(X), r"mean\(x\) must have shape \(5, 2\); \(5, 1\) was given"),
+    *((lambda shape=shape: vae.Vae(PLAIN, PLAIN, distributions.bernoulli, 2, shape), "x_shape must hold at least 1 positive integers") for shape in (5, (1, 0))),
+    *((lambda f=f: vae.gray_cross_entropy_loss(vae.Vae(nn.Linear(2, 2), f, distributions.bernoulli, 1, (2,)), X), r"decoder\(z\) must have shape \(5, 2\)")
+      for f in (nn.Linear(1, 1), Row())),
 ],
 "hierarchical_vae": [
     (lambda: hierarchical_vae.HierarchicalVae([PLAIN], [PLAIN], [], PLAIN, same, [(2,), (2,)]),
@@ -490,6 +518,11 @@ CASES: dict[str, list[Case]] = {
         (X[:0], r"z_above must have shape \(batch, 2 or more\); \(0, 2\) was given"),
     )),
     (lambda: LADDER.inner_prior(1.0, X), "t must be an integer, at least 1; 1.0 was given"),
+    *((lambda given=given: hierarchical_vae.HierarchicalVae(*given), says) for given, says in (
+        ((None, None, None, PLAIN, same, [(2,)]), "bottom_up must be a Iterable; None"), (([PLAIN], [PLAIN], [], PLAIN, same, 5), "latent_shapes must be a Iterable; 5"),
+        (([same], [PLAIN], [], PLAIN, same, [(2,)]), r"bottom_up\[0\] must be a module"), (([PLAIN], ["a"], [], PLAIN, same, [(2,)]), r"evidence\[0\] must be a module"))),
+    *((lambda x=x: LADDER.encode(x), f"x must {says}") for x, says in (
+        (X, r"have shape \(batch, 1, 8, 8\); \(5, 2\)"), (None, "be a tensor; None"), (IMAGES.byte(), "be floating-point; torch.uint8"))),
 ],
 "ladders": [
     *of_data(IMAGES, partial(elbo.elbo_loss, LADDER)),
@@ -513,10 +546,23 @@ CASES: dict[str, list[Case]] = {
     *((lambda shape=shape: ladders.conv_ladder(image_shape=shape), "image_shape must have sides that 4 divides")
       for shape in ((1, 28, 30), (1, 30, 28))),
     (lambda: ladders.mlp_ladder((4,), (8, 8)), "latent_dims and hidden must hold one number for each level"),
+    (lambda: ladders.TopDown(NARROW, 5, NARROW), "block must be a function; 5 was given"),
+    *((lambda num=num: ladders.Merge(num, 2), "num_latents must be ") for num in (0, -1, "a")),
+    (lambda: ladders.mlp_ladder((3,), (8,), activation=lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
 ],
 "bits_back": [
     *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
       for value in (-1, 1, 2)),
+    *((lambda bad=bad: bits_back.Message().push([0, 1 << 24], bad), "value must be a int; .* was given") for bad in ("a", 0.5, None)),
+    *((lambda f=f: f(None), "starts must be a Sequence; None was given") for f in (lambda starts: bits_back.Message().push(starts, 0), bits_back.Message().pop)),
+    *((lambda bad=bad: bits_back.Message((1 << 30) + (1 << 23)).pop(bad), r"starts must begin at 0 and end at 2\^24; none of it holds slot 8388608")
+      for bad in ([], [0, 1 << 20], [1 << 23, 1 << 24][1:])),
+    (lambda: bits_back.Message(3).pop([5, 1 << 24]), r"starts must begin at 0 and end at 2\^24; none of it holds slot 3"),
+    (lambda: bits_back.encode(bits_back.Message(1 << 99), linear_chain.LinearChain(X[0, :1], X[0, :1] + 1), X[0, :1]), r"p\(x\|z\) must be a Bernoulli; Normal"),
+    (lambda: bits_back.encode(bits_back.Message(1 << 99), masked.MaskedDiffusion(NET, (2,), 1), X[0]), r"q\(z\|x\) must be a Normal; .*Symbols"),
+    *((lambda change=change: bits_back.decompress(GRAY, **change(dict(file=bits_back.compress(GRAY, IMAGES), num=4))), r"file must hold \d examples, coded by this model")
+      for change in (lambda given: given | {"file": b""}, lambda given: given | {"file": given["file"][:-7]}, lambda given: given | {"file": given["file"] + b"0"},
+                     lambda given: given | {"num": 2}, lambda given: given | {"num": 9}, lambda given: given | {"seed": 1}, lambda given: given | {"num_bits": 9})),
 ],
 "linear_chain": [
     (lambda: linear_chain.LinearChain(X[0, :0], X[0, :0]), r"a must have shape \(num_latents,\)"),
@@ -545,6 +591,15 @@ CASES: dict[str, list[Case]] = {
     *((lambda C=C: linear_chain.regress(C, 0, [1]), "C must be ") for C in (EYE.long(), EYE.to(torch.complex64), None)),
     (lambda: linear_chain.regress(EYE, 1.5, [0]), "t must be an integer, at least 0; 1.5 was given"),
     *((lambda v=v: linear_chain.regress(EYE, 1, v), "given must hold ") for v in ([0, 0], ["0"], None)),
+    (lambda: linear_chain.linear_covariance(NAN * EYE, EYE[0]), "B must be finite"),
+    (lambda: linear_chain.linear_covariance(0 * EYE, EYE[0] + INF), "noise_var must be finite"),
+    (lambda: linear_chain.linear_covariance(EYE, EYE[0]), "B must leave I - B invertible"),
+    (lambda: linear_chain.linear_covariance(0 * EYE.half(), EYE[0].half()), "noise_var must be floating-point, of 32 or 64 bits; torch.float16"),
+    (lambda: linear_chain.LinearChain(EYE[0].half(), EYE[0].half()), "a must be floating-point, of 32 or 64 bits; torch.float16"),
+    (lambda: linear_chain.LinearChain(X[0] + NAN, X[0] + 1), "a must be finite"),
+    *((lambda bad=bad: linear_chain.regress(EYE, 1, bad), rf"given must {says}") for bad, says in (
+        (0, r"have shape \(1,\); \(\) was"), ([[0]], r"have shape \(1,\); \(1, 1\) was"), (MASK[:1], "hold numbers; a Tensor"))),
+    (lambda: linear_chain.regress(0 * EYE + 1, 0, [1, 2]), "C must not be singular for the variables given"),
 ],
 "autoencoder": [
     *of_data(
@@ -598,6 +653,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: autoencoder.DctAutoencoder(8, 2)(IMAGES.byte()), "x must be floating-point; torch.uint8 was given"),
     (lambda: autoencoder.jacobian_norm(GRAY, IMAGES), "model must be a Autoencoder; a Vae was given"),
     (lambda: autoencoder.pca_autoencoder(X.half(), 1), "x must be floating-point, of 32 or 64 bits; torch.float16 was"),
+    *((lambda shape=shape: autoencoder.Autoencoder(PLAIN, PLAIN, shape), "x_shape must hold at least 1 positive integers") for shape in (5, (1, 0))),
+    *((lambda x=x: PLAIN.encode(x), f"x must {says}") for x, says in (
+        (X, r"have shape \(batch, 1, 8, 8\); \(5, 2\)"), (None, "be a tensor; None"), (IMAGES.byte(), "be floating-point; torch.uint8"))),
+    *((lambda z=z: PLAIN.decode(z), f"z must {says}") for z, says in ((None, "be a tensor; None"), (X.double(), "have the precision of the model"))),
+    *((lambda z=z: autoencoder.DctAutoencoder(8, 2).decode(z), f"z must {says}") for z, says in (
+        (X, r"have shape \(batch, 4\); \(5, 2\)"), (None, "be a tensor; None"), (X.long(), "be floating-point"))),
 ],
 "mlp": [
     *doors(whole(1), lambda dim: mlp.TimeMlp(dim, (8,))),
@@ -620,6 +681,9 @@ CASES: dict[str, list[Case]] = {
     *doors(between(-INF, INF), lambda scale: residual.Residual(nn.Identity(), scale)),
     *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
            lambda num_out: residual.bottleneck(4, 2, num_out)),
+    (lambda: mlp.normalized_mlp([2, 2], lambda n: 5), r"norm\(size\) must be a module of torch; 5 was given"),
+    *((lambda bad=bad: residual.start_at_zero(bad), says) for bad, says in (
+        (None, "network must be a Sequential; None"), (NARROW, "network must be a Sequential; a Narrow"), (nn.Sequential(), "layers must be at least 1; 0"))),
 ],
 "transformer": [
     *doors(whole(1), lambda width: transformer.VectorAttention(width), lambda heads: transformer.VectorAttention(8, heads),
@@ -636,6 +700,8 @@ CASES: dict[str, list[Case]] = {
         (MAPS, torch.ones(2), torch.full((2, 6), 10), r"label must lie in \[0, 9\]; 10 to 10 was given"),
         (MAPS, torch.ones(2), torch.ones(1, 6).long(), r"label must have shape \(2, 6\); \(1, 6\) was given"),
     )),
+    (lambda: transformer.TextTransformer((4, 8, 8, 8)), r"image_shape must be \(channels, height, width\), .*; \(4, 8, 8, 8\) and 160 were given"),
+    (lambda: transformer.TextTransformer(width=6, heads=2), r".* width a multiple of 4; \(4, 8, 8\) and 6 were given"),
 ],
 "unet": [
     *doors(whole(4), lambda channels: unet.UNet(channels=channels)),
@@ -671,6 +737,14 @@ CASES: dict[str, list[Case]] = {
     (lambda: unet.UNet((1, 4, 4), num_classes=3, num_factors=2), "num_classes or num_factors must be left out"),
     *doors(whole(4), lambda num_channels: unet.group_norm(num_channels)),
     *((lambda v=v: unet.UNet(attention_sides=v), "attention_sides must hold at least 0 positive integers") for v in (5, None, [[8]])),
+    (lambda: unet.UNet((1, 4, 4), 4, (1,), embedding=lambda d: 5), r"embedding\(channels\) must be a module of torch; 5 was given"),
+    (lambda: unet.UNet((1, 4, 4), 4, (1,), conditioning=lambda a, b: 5), r"conditioning\(.*\) must be a module of torch; 5 was given"),
+    (lambda: unet.Block(8, -1, 4), "num_skip must be at least 0; -1 was given"),
+    (lambda: unet.Block(8, 0, 4, None), "conditioning must be a function; None was given"),
+    (lambda: unet.ShiftedNorm(8, -1), "num_embedding must be at least 1; -1 was given"),
+    (lambda: unet.AdaptiveNorm(8, None), "num_embedding must be an integer, at least 1; None was given"),
+    *((lambda f=f, bad=bad: f(bad), f"num_\\w+ must be an integer, at least 1; {bad!r} was given") for bad in (None, "8") for f in (
+        unet.Attention, lambda num: unet.conv(num, 3), lambda num: unet.shrink(num, 3), lambda num: unet.grow(num, 3))),
 ],
 "classifier": [
     (lambda: classifier.DigitClassifier()(IMAGES), r"x must have shape \(batch, 1, 28, 28\); \(4, 1, 8, 8\) was given"),
@@ -699,6 +773,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: interpolation.path_length_ratio(X[:1]), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio(X), "points must be at least two, with different first and last"),
     (lambda: interpolation.path_length_ratio([0, 1]), r"points must be a tensor; \[0, 1\] was given"),
+    *((lambda v=v: interpolation.spherical_interpolation(X + EYE[0, :2], X + EYE[1, :2], torch.tensor([v])), f"share must {says}")
+      for v, says in ((NAN, "be finite"), (INF, "be finite"), (True, "hold numbers"))),
 ],
 "schedule": [
     *doors(
@@ -802,6 +878,13 @@ CASES: dict[str, list[Case]] = {
     (lambda: schedule.mean_from_x_0(S, X, T5[:1], X), r"t must have shape \(5,\); \(1,\) was given"),
     (lambda: schedule.score_from_x_0(S, X, T5, X > 0), "x_0 must be floating-point; torch.bool was given"),
     (lambda: schedule.Schedule(torch.tensor([0.0, -1.0]), torch.tensor([0, -1])), r"times must lie in \[0, inf\]; -1 to 0 was given"),
+    *((lambda v=v: schedule.Schedule(S3.log_alpha_bar, torch.tensor(v)), r"times must rise; \[0, .*\] was given")
+      for v in ([0, 5, 3, 9], [0, 1, 1, 2])),
+    *((lambda v=v, x=x: schedule.per_example(v, x), rf"values must have shape \({says}\); \(5, 3\) was given")
+      for v, x, says in ((X_3, X, "5, 2"), (X_3, X[:, 0], "5,"), (X_3, X[0, 0], ""))),
+    *((lambda f=f: f(S, X[0, 0], torch.tensor([3]), X[0, 0]), r"t must have shape \(\); \(1,\) was given") for f in (
+        schedule.add_noise, schedule.x_0_from_v, schedule.mean_from_x_0)),
+    (lambda: S3.strided(MASK), "times must hold numbers; a Tensor was given"),
 ],
 "denoisers": [
     (lambda: MIXTURE(X, T5 - 9), r"t must lie in \[1, "),
@@ -830,6 +913,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: MIXTURE.score_at_level(X, torch.tensor(1.0)), r"log_alpha_bar must lie in \[-inf, 0\]; 1 to 1 was given"),
     (lambda: denoisers.spectrum(EYE.half()), "cov must be floating-point, of 32 or 64 bits; torch.float16 was given"),
     (lambda: denoisers.gaussian_denoiser(S, X[0].half(), EYE[:2, :2]), "means must be floating-point, of 32 or 64 bits"),
+    (lambda: denoisers.gaussian_denoiser(S, X[0], 0 * EYE[:2, :2]).score_at_level(X, X[0, 0]), "log_alpha_bar must be below 0 for a singular covariance"),
+    *((lambda f=f, x=x: denoisers.denoised(f, x, T5), says) for f, x, says in (
+        (same, X.long(), "x_t must be floating-point"), (same, None, "x_t must be a tensor; None"), (lambda x, t: x > 0, X, "the denoiser's estimate must be floating-point"))),
+    *((lambda cov=cov: denoisers.spectrum(cov), "entries of cov must be at least 1; 0 was given") for cov in (EYE[:0, :0], EYE[None][:0])),
 ],
 "decoders": [
     *doors(whole(2), lambda levels: decoders.gray_level_frequencies(X, levels=levels)),
@@ -848,6 +935,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: decoders.GrayLevels(X).log_prob(X[:1, 0]), r"value must have shape \(5,\); \(1,\) was given"),
     *((lambda p=p: decoders.HistogramDecoder(S, torch.tensor(p)), f"frequency must be positive and add up to 1; {says}")
       for p, says in (([0.5, 0.6], "0.5 at least, 1.1"), ([0.0, 1.0], "0 at least"), ([0.5, NAN], "nan at least"))),
+    *((lambda v=v: decoders.GrayLevels(v + X_3), "logits must be finite, but for levels at minus infinity") for v in (NAN, INF, -INF)),
+    *((lambda v=v: decoders.GrayLevels(v), f"levels must be at least 2; {v.shape[-1]} was given") for v in (X[:, :1], X[:, :0])),
+    *((lambda v=v: decoders.HistogramDecoder(S, torch.ones(4) / 4)(v), f"x_1 must be {says}")
+      for v, says in ((sub(NAN), "finite"), (sub(INF), "finite"), (None, "a tensor; None"), (X.long(), "floating-point"))),
 ],
 "ddpm": [
     *((lambda steps=steps: ddpm.Ddpm(PREDICTOR, steps, (2,), steps.beta), says) for steps, says in (
@@ -926,6 +1017,8 @@ CASES: dict[str, list[Case]] = {
         partial(TOY.inner_prior, 1), lambda z: TOY.inner_posterior(1, z, X), partial(TOY.inner_prior, T5))),
     *((lambda x=x: TOY.reconstruction(x), says) for x, says in (
         ([0.0], r"x_hat must be a tensor; \[0.0\] was given"), (X[:, :1], r"x_hat must have shape \(batch, 2\); \(5, 1\) was given"))),
+    (lambda: toy(decoder=decoders.HistogramDecoder(S, torch.ones(4) / 4)), "decoder must have the noise of the schedule at t = 1"),
+    (lambda: ddpm.denoising_loss(TOY, X, S.snr.index_fill(0, T5[:1], INF)), "weight must be finite"),
 ],
 "variances": [
     (lambda: variances.bound_weights(S3, S3.posterior_var), "reverse_var must be positive"),
@@ -938,6 +1031,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: variances.optimal_reverse_var(S3, -torch.ones(4)), r"noise_error must lie in \[0, inf\]; -1 to -1 was"),
     (lambda: variances.optimal_reverse_var(S3, 0.5), "noise_error must be a tensor; 0.5 was given"),
     (lambda: variances.linear_noise_error(S, X + 1), r"eigenvalues must have shape \(dim,\); \(5, 2\) was given"),
+    (lambda: variances.optimal_reverse_var(S3, S3.beta + INF), "noise_error must be finite"),
+    (lambda: toy(decoder_var=torch.tensor(True)), "decoder_var must hold numbers; a Tensor was given"),
 ],
 "samplers": [
     *((lambda f=f: f(same, None, X), "schedule must be a Schedule; None was given") for f in (
@@ -1007,6 +1102,8 @@ CASES: dict[str, list[Case]] = {
         (dict(var=-S.beta), r"q.var must lie in \[0, inf\]; -0.2 to "),
       )),
     (lambda: samplers.in_chunks(None, 2, X), "sampler must be a function; None was given"),
+    (lambda: samplers.reverse_sample(same, S3, X, schedule.ReverseCoefficients(S3.beta, S3.beta, S3.beta[:, None].expand(4, 3))),
+     r"q.var must have shape \(4, 2\); \(4, 3\) was given"),
 ],
 "score": [
     *((lambda f=f: f(PREDICTOR, S3), "schedule must have the noise of the denoiser's own at its times; another") for f in (
@@ -1033,8 +1130,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: score.NoiseConditionalScore(NET, []), r"sigmas must have shape \(levels,\); \(0,\) was given"),
     (lambda: score.NoiseConditionalScore(NET, None), "sigmas must hold numbers; None was given"),
     (lambda: score.NoiseConditionalScore(None, [1.0]), "network must be a function; None was given"),
-    (lambda: SCORES(X, -torch.ones(5)), "sigma must be positive; -1 to -1 was given"),
-    (lambda: SCORES(X, torch.zeros(5)), "sigma must be positive; 0 to 0 was given"),
+    (lambda: SCORES(X, -torch.ones(5)), "sigma must be positive and finite; -1 to -1 was given"),
+    (lambda: SCORES(X, torch.zeros(5)), "sigma must be positive and finite; 0 to 0 was given"),
+    (lambda: SCORES(X, X[:, 0] + INF), "sigma must be positive and finite; inf to inf was given"),
     (lambda: SCORES(X, torch.ones(3)), r"sigma must have shape \(5,\); \(3,\) was given"),
     (lambda: SCORES(X, 1.0), "sigma must be a tensor; 1.0 was given"),
     (lambda: score.geometric_noise_levels(1.0, 1.0, 5), "sigma_1 must be above sigma_L; 1.0 and 1.0 were given"),
@@ -1067,6 +1165,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: SCORES(X[0, 0], X[:, 0]), "x must have shape"),
     (lambda: score.score_from_denoiser(same, S)(None, T5), "x_t must be a tensor; None was given"),
     (lambda: score.noise_conditional_score(same, None), "schedule must be a Schedule; None was given"),
+    *((lambda f=f: score.exact_score(f, X), "log_prob must be differentiable; it was cut off from x") for f in (
+        lambda x: torch.zeros(5), lambda x: torch.zeros(5, requires_grad=True), lambda x: x.detach().sum(1), lambda x: (x > 0).sum(1))),
+    *((lambda s=s: score.noisy_mixture(data.toy_density("mixture"), s, 0.0), r"scale\^2 \+ noise_var must be positive and finite") for s in (0.0, 1e200)),
+    (lambda: score.geometric_noise_levels(1.0, 1 - 1e-16, 5), "sigma_1 must be above sigma_L; 1.0 and 0.9999999999999999 were given"),
 ],
 "flows": [
     (lambda: flows.Flow(NARROW, (2,))(X, torch.ones(5)), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
@@ -1139,6 +1241,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: flows.ode_log_prob(FLOW, X, [0.0, -1.0], probes=X[None].byte()), "probes must be floating-point; torch.uint8"),
     (lambda: VELOCITY(X, T5), "u must be floating-point; torch.int64 was given"),
     (lambda: flows.flow_velocity(X, T5 > 0, X), "u must be floating-point; torch.bool was given"),
+    (lambda: flows.flow_velocity(X[0, 0], X[:1, 0], X[0, 0]), r"u must have shape \(\); \(1,\) was given"),
 ],
 "mean_flows": [
     (lambda: mean_flows.MeanFlow(NARROW, (2,))(X, X[:, 0], X[:, 0]), r"the network's output must have shape \(5, 2\); \(5, 1\) was given"),
@@ -1234,6 +1337,10 @@ CASES: dict[str, list[Case]] = {
     *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), r"interval must rise, from 0 or more|interval\[[01]\] must lie in") for v in ((5, 5), (-1, 4), (9, 3), (0, NAN))),
     *((lambda v=v: guidance.extrapolated(same, same, 2.0, v), r"interval\[[01]\] must be a number; ") for v in (
         None, 3, ("0", "9"), (0, 1j), (0, 1, 2), X.to_sparse())),
+    (lambda: samplers.ddim_sample(measured(), S3, X_3), "schedule must have the noise of the denoiser's own at its times"),
+    *((lambda t=t: guidance.extrapolated(same, same, 2.0)(X, t), says) for t, says in (
+        (3, "t must be a tensor; 3"), (None, "t must be a tensor; None"), (T5[:3], r"t must have shape \(5,\); \(3,\) was"))),
+    (lambda: measured()(None, T5), "x_t must be a tensor; None was given"),
 ],
 "masked": [
     *((lambda x_shape=x_shape: masked.MaskedDiffusion(NET, x_shape), "x_shape must hold at least 1") for x_shape in ((), (0,), (2.5,))),
@@ -1263,6 +1370,12 @@ CASES: dict[str, list[Case]] = {
     (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
     (lambda: HIDING.inner_posterior(T5 > 0, X, X), "t must hold integers, int64 or int32; torch.bool was given"),
     (lambda: HIDING.guess(X - 3, 1), "z must hold 0, 0.5 and 1 alone; -3 to -3 was given"),
+    (lambda: masked.MaskedDiffusion(NET, (2,), 0), "num_steps must be at least 1; 0 was given"),
+    *((lambda v=v: masked.Symbols(v + torch.zeros(5, 2, 3)), f"log_probs must be of probabilities that add up to 1; {says} was given")
+      for v, says in ((0, "3 to 3"), (NAN, "nan to nan"), (-INF, "0 to 0"))),
+    (lambda: list(masked.masked_sample(masked.MaskedDiffusion(lambda z, t: z * NAN, (2,), 4), 3, 4)), "log_probs must be of probabilities that add up to 1; nan to nan"),
+    (lambda: masked.MaskedDiffusion(lambda z, t: None, (2,), 4).guess(X, 1), r"network\(2 \* z - 1, t\) must be a tensor; None was given"),
+    *((lambda v=v: HIDING.prior(5).log_prob(v), r"value must have shape \(5, 2\)") for v in (X[:1], X[:, :1], X[:3], X[0])),
 ],
 "refinement": [
     *doors(whole(1), lambda factor: refinement.in_finer_steps(TOY, torch.ones(17) / 17, factor)),
@@ -1297,6 +1410,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.minimize(None, [X]), "function must be a function; None was given"),
     (lambda: training.minimize(lambda: X.sum(), "ab"), r"parameters\[0\] must be a tensor; 'a' was given"),
     (lambda: training.exponential_average(None), "model must be a module of torch; None was given"),
+    (lambda: fit(5), "batches must be a Iterable; 5 was given"),
+    *((lambda ema=ema: fit(ema=ema), "ema must be a AveragedModel; ") for ema in (5, PLAIN)),
+    *((lambda given=given: training.minimize(lambda: X.sum(), given), "parameters must hold .*; one that was computed was given")
+      for given in ([torch.ones(2, requires_grad=True) * 2], torch.ones(2, requires_grad=True))),
 ],
 "metrics": [
     *of_data(IMAGES, partial(metrics.log_likelihood, GRAY, num_samples=2), partial(metrics.active_units, GRAY)),
@@ -1360,6 +1477,10 @@ CASES: dict[str, list[Case]] = {
         ((sub(NAN), X), "x must be finite"),
     )),
     (lambda: metrics.active_units(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
+    *((lambda mean=mean, root=root: metrics.frechet_distance(X, metrics.NormalFit(mean.double(), root)), f"{says}")
+      for mean, root, says in (
+        (X[0] + NAN, EYE[:2, :2].double(), "mean of y must be finite"), (X[0], EYE[:2, :2].double() + INF, "root of y must be finite"),
+        (X[0], X[0, 0].double(), r"root of y must have shape \(rows, 2\); \(\) was"), (X[0], None, "root of y must be a tensor; None was"))),
 ],
 "data": [
     (lambda: data.load(None), "name must be one of mnist, fashion_mnist, cifar10, digits; None was given"),
@@ -1391,12 +1512,15 @@ CASES: dict[str, list[Case]] = {
         lambda num_epochs: Batches(X, batch_size=2, num_epochs=num_epochs),
     ),
     *doors(whole(0), lambda seed: Batches(X, batch_size=2, seed=seed)),
+    *((lambda state=state: Batches(X, batch_size=2).load_state_dict(state), "state must ") for state in (None, [], "step", {1: 2, "step": 3})),
 ],
 "scenes": [
     *doors(whole(1), lambda num: data.scenes(num)),
     *doors(whole(1), lambda num_starts: data.nearest_scenes(SCENE, num_starts), lambda rounds: data.nearest_scenes(SCENE, 1, rounds)),
     (lambda: data.nearest_scenes(IMAGES), r"images must have shape \(num, 3, 32, 32\); \(4, 1, 8, 8\) was given"),
-    (lambda: data.nearest_scenes(sub(NAN, SCENE)), "images must be finite"),
+    (lambda: data.nearest_scenes(sub(NAN, SCENE)), r"images must lie in \[0, 1\]; nan to nan was given"),
+    (lambda: data.nearest_scenes(SCENE + 255), r"images must lie in \[0, 1\]; 255 to 255 was given"),
+    (lambda: data.nearest_scenes(SCENE, 5000, 1), r"num_starts must lie in \[1, 4096\]; 5000 was given"),
     *((lambda given=given: data.render_scenes(torch.tensor([given])), says) for given, says in (
         ([0.0, 0.5, 0, 1], r"factors must have shape \(num, 5\); \(1, 4\) was given"),
         ([1, 1, 1, 1, 1], "factors must be floating-point; torch.int64 was given"),
@@ -1418,6 +1542,7 @@ CASES: dict[str, list[Case]] = {
     )),
     (lambda: data.toy_density(["rings"]), r"name must be one of rings, .*; \['rings'\] was given"),
     (lambda: toys.Rings(None), "radii must be a Sequence; None was given"),
+    *((lambda rate=rate: toys.Swirl(rate), "rate must be ") for rate in (NAN, "a")),
 ],
 "rejects": [
     (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),
@@ -1425,6 +1550,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.rejects(IMAGES[:, 0]), r"x must have shape \(batch, channels, height, width\); \(4, 8, 8\) was"),
     *((lambda d=d: data.rejects(IMAGES.to(d)), f"x must be floating-point, of 32 or 64 bits; {d} was given")
       for d in (torch.float16, torch.uint8, torch.bool)),
+    *((lambda a=a, b=b: is_spoiled(a, b), rf"spoiled must have shape \({says}\)") for a, b, says in (
+        (IMAGES[:1], IMAGES, "4, 1, 8, 8"), (IMAGES, IMAGES[:, :, :1], "4, 1, 1, 8"))),
 ],
 "landscapes": [
     *doors(whole(1), lambda num: data.landscapes(num)),
@@ -1481,6 +1608,8 @@ CASES: dict[str, list[Case]] = {
         (-1, r"width must lie in \[0, inf\]; -1 to -1 was given"), (INF, "width must be finite"))),
     (lambda: data.with_contrast(IMAGES, X[:4, 0], X[0]), r"gray must have shape \(4,\); \(2,\) was given"),
     (lambda: data.with_contrast(IMAGES, sub(NAN)[:4, 0], X[:4, 0]), "factor must be finite"),
+    (lambda: data.with_contrast(IMAGES, X[:4, 0] - 1, X[:4, 0]), r"factor must lie in \[0, inf\]; -1 to -1 was given"),
+    (lambda: data.with_contrast(IMAGES, X[:4, 0], X[:4, 0] + 9), r"gray must lie in \[0, 1\]; 9 to 9 was given"),
 ],
 }
 # fmt: on

@@ -22,6 +22,7 @@ from bad_input import (
     NAN,
     POSITIVE,
     Printed,
+    Row,
     X,
     between,
     doors,
@@ -34,18 +35,32 @@ from PIL import Image
 from tiny_recipes import RECIPE, RECIPES, card, no_data, recipes, tiny, tiny_vae
 from torch import nn
 
-from companion import bits_back, data, experiments, runtime, samplers, vae, zoo
+from companion import bits_back, data, experiments, masked, runtime, samplers, vae, zoo
 from companion.__main__ import main
 from companion.data import toys
 from companion.ddpm import image_ddpm
+from companion.distributions import GaussianLikelihood
 from companion.experiments import ledger
-from companion.networks import conv, embeddings
+from companion.networks import conv, embeddings, residual
+from companion.networks.classifier import AttributeReader
 from companion.networks.unet import UNet
 from companion.page import exercises, frames, live, plots, sliders, verify
-from companion.zoo import checkpoints, logs, measures, records, weights, yardstick, yourself
+from companion.zoo import (
+    architectures,
+    checkpoints,
+    logs,
+    losses,
+    measures,
+    records,
+    weights,
+    yardstick,
+    yourself,
+)
 
 pretrained = importlib.import_module("companion.zoo.pretrained")
 DIGITS = torch.zeros(20, 1, 28, 28)
+DDPM, XC = image_ddpm(UNet((1, 4, 4), 4, (1,), 1)), torch.zeros(2, 1, 4, 4)
+READ = AttributeReader([2, 3]).eval()
 
 __all__ = ["no_data", "recipes"]
 
@@ -218,6 +233,7 @@ CASES = [
     *((lambda f, bad=bad: weights.save_tensors(bad, card("t"), f / "out"), says) for bad, says in (
         ([X], r"tensors must be a Mapping; a list was given"), ({"a": [1.0]}, r"a must be a tensor; \[1.0\] was given"),
         ({5: X}, "key must be a str; 5 was given"), ({"a": X.to_sparse()}, "a must be a dense tensor of real numbers; a sparse"),
+        *(({key: X.to(to)}, f"tensors must hold values, by other names than __metadata__; '{key}' was") for key, to in (("__metadata__", "cpu"), ("a", "meta"))),
     )),
     *((lambda f, use=use, bad=bad: use(bad), f"path must be a path; {re.escape(repr(bad))} was given")
       for use in (checkpoints.load_run, checkpoints.save_run) for bad in (None, 5, "a\0b")),
@@ -252,6 +268,31 @@ CASES = [
     )),
     *((lambda label=label, f=f: f(nn.Flatten(), DIGITS, label), says) for f in (measures.cross_entropy, measures.misclassified)
       for label, says in ((X[0].long(), r"label must have shape \(20,\); \(2,\) was given"), (DIGITS[:, 0, 0, 0], "label must hold integers, int64 or int32"))),
+    (lambda: measures.cross_entropy(nn.Flatten(), DIGITS, 784 + 0 * DIGITS[:, 0, 0, 0].long()), r"label must lie in \[0, 783\]; 784 to 784 was given"),
+    *((lambda f=f: f(nn.Flatten(), DIGITS, X[:1, 0].long()), r"label must have shape \(20,\); \(1,\)") for f in (
+        measures.cross_entropy_with_rejects, measures.taken_for_no_digit)),
+    (lambda: measures.squared_error_of_means(vae.Vae(nn.Linear(2, 2), nn.Linear(1, 1), GaussianLikelihood(), 1, (2,)), X),
+     r"the mean of p\(x\|z\) must have shape \(5, 2\); \(5, 1\) was given"),
+    *((lambda bad=bad, model=model: measures.reading_loss(model, torch.zeros(2, 3, 32, 32), bad), says)
+      for model, bad, says in (
+        (READ, X[:1].long(), r"attributes must have shape \(2, 2\); \(1, 2\)"), (READ, X[:2].long() - 100, r"attributes\[:, 0\] must lie in \[0, 1\]; -100 to -100"),
+        (READ, X[:2].long() + 2, r"attributes\[:, 0\] must lie in \[0, 1\]; 2 to 2"), (READ, X[:2], "attributes must hold integers"),
+        (None, X[:2].long(), "model must be a AttributeReader; None was given"))),
+    *((lambda f=f, num=num: f(num), "num must be ") for num in (0, -1, 2.5) for f in (
+        lambda num: measures.bits_of_elbo(DDPM, XC, num=num), lambda num: measures.negative_masked_elbo(masked.MaskedDiffusion(Row(), (2,), 4), X, num))),
+    *((lambda f=f: f(None), "model must be a (Ddpm|MaskedDiffusion|Vae|function); None was given") for f in (
+        lambda model: measures.bits_of_elbo(model, X), lambda model: measures.negative_masked_elbo(model, X), lambda model: measures.squared_error_of_means(model, X),
+        lambda model: measures.squared_error_of_drawings(model, X, X), lambda model: measures.cross_entropy(model, DIGITS, None),
+        lambda model: measures.misclassified(model, DIGITS, None), lambda model: measures.taken_for_no_digit(model, DIGITS, None),
+        lambda model: losses.simple_loss(model, X), lambda model: losses.v_loss(model, X), lambda model: losses.bound_loss(model, X))),
+    (lambda: yardstick.feature_distance(None), "features must be a tensor; None was given"),
+    (lambda: checkpoints.remove_run(None), "path must be a path; None was given"),
+    (lambda f: checkpoints.load_run(f / "x", 5), "settings must be a Mapping; 5 was given"),
+    (lambda: runtime.to_device(None), "model must be a module of torch; None was given"),
+    (lambda: runtime.progress_bar(5, "x"), "steps must be a Iterable; 5 was given"),
+    *((lambda bad=bad: architectures.told(bad), f"factors must {says}") for bad, says in (
+        (X[:, :1], r"have shape \(num, 5\); \(5, 1\)"), (X.long(), "be floating-point"), (None, "be a tensor; None"))),
+    *((lambda bad=bad: residual.Residual(bad)(X), r"branch\(x\) must have shape \(5, 2\); .* was given") for bad in (nn.Linear(2, 1), Row())),
     *((lambda file=file: bits_back.decompress(tiny_vae(), file, 1), "file must be a bytes; .* was given") for file in (None, "a", [1])),
     *((lambda f=f: f(nn.Linear(2, 2)), "model must be a LatentChain; a Linear was given") for f in (
         lambda model: bits_back.compress(model, X), lambda model: bits_back.decompress(model, b"a", 1))),
@@ -261,7 +302,7 @@ CASES = [
                       (IMAGES.byte(), "be floating-point"), (None, "be a tensor"))),
     *((lambda f=f: f(image_ddpm(UNet((1, 4, 4), 4, (1,), 1))), "model must have one latent; num_latents is 1000") for f in (
         lambda model: bits_back.decode(bits_back.Message(9), model), lambda model: bits_back.decompress(model, b"a", 1))),
-    (lambda: bits_back.decompress(vae.linear_vae(2, 1), b"abc", 9), r"the mean of p\(x\|z\) must lie in \[0, 1\]"),
+    (lambda: bits_back.decompress(vae.linear_vae(2, 1), b"abc", 9), r"p\(x\|z\) must be a Bernoulli; Normal"),
     *((lambda v=v: bits_back.Message(v), f"state must {says}") for v, says in ((-1, "be at least 0"), (1.5, "be a int"), (None, "be a int"))),
     *((lambda seed=seed: bits_back.compress(tiny_vae(), IMAGES, seed), "seed must be an integer, at least 0; .* was given")
       for seed in (1.5, "0", None, True)),

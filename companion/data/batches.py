@@ -1,6 +1,6 @@
 """Shuffled batches of tensors: an index shuffle per epoch, nothing per example."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -78,9 +78,10 @@ class Batches:
             ValueError: if the seed, the batch size or the number of examples differ, or the position is past the end.
         """
         expected = self.state_dict()
+        checks.instance(Mapping, state=state)
         if state.keys() != expected.keys():
             raise ValueError(
-                f"state must have the keys {sorted(expected)}; {sorted(state)} were given"
+                f"state must have the keys {sorted(expected)}; {list(state)} were given"
             )
         for name in ("seed", "batch_size", "num_examples"):
             if state[name] != expected[name]:

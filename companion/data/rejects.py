@@ -61,8 +61,12 @@ def is_spoiled(spoiled: Batch, x: Batch) -> Bool[Tensor, "batch"]:
 
     A window that holds nearly all of another digit shows that digit: nothing is spoiled then.
 
+    Raises:
+        ValueError: if the two have different shapes.
+
     Book: chapter 10.
     """
+    checks.like(x, spoiled=spoiled)
 
     def changed(x: Tensor) -> Tensor:
         return (spoiled - x).abs().flatten(1).sum(1) > 0.4 * x.flatten(1).sum(1)

@@ -122,14 +122,15 @@ def nearest_scenes(
 
     Raises:
         TypeError: if `images` are not floating-point.
-        ValueError: if they have another shape or a value that is not finite, or an argument is below 1.
+        ValueError: if they have another shape or a value outside [0, 1], or an argument is below 1 or too large.
 
     Source: Marquardt 1963. Book: chapter 11.
     """
     checks.shape(("num", 3, PIXELS, PIXELS), images=images)
     checks.floating(images=images)
-    checks.finite(images=images)
-    checks.at_least(1, num_starts=num_starts, rounds=rounds)
+    checks.within(0, 1, images=images)
+    checks.at_least(1, rounds=rounds)
+    checks.whole(1, 4096, num_starts=num_starts)
     known = scenes(4096, seed=2, device=images.device)
     distance = torch.cdist(images.flatten(1).float(), known.images.flatten(1))
     starts = known.factors[distance.topk(num_starts, largest=False).indices]

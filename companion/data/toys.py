@@ -137,6 +137,7 @@ class Swirl(Transform):
     bijective = True
 
     def __init__(self, rate: float) -> None:
+        checks.between(-math.inf, math.inf, rate=rate)
         super().__init__()
         self.rate = rate
 

@@ -59,19 +59,21 @@ def with_contrast(x: Batch, factor: Float[Tensor, "batch"], gray: Float[Tensor, 
 
     Args:
         x: images on [0, 1].
-        factor: of the difference from the gray level; 1 changes nothing.
-        gray: the level that stays; with 0 the paper stays black.
+        factor: of the difference from the gray level, 0 or more; 1 changes nothing.
+        gray: the level that stays, on [0, 1]; with 0 the paper stays black.
 
     Raises:
-        ValueError: if there is not one number of each for each image.
+        ValueError: if there is not one number of each for each image, or one is outside its range.
 
     Book: chapter 10.
     """
     check_images(x, 0, 1)
     checks.floating(factor=factor, gray=gray)
     checks.shape((len(x),), factor=factor, gray=gray)
-    checks.finite(factor=factor, gray=gray)
-    factor, gray = factor[:, None, None, None], gray[:, None, None, None]
+    checks.finite(factor=factor)
+    checks.within(0, torch.inf, factor=factor)
+    checks.within(0, 1, gray=gray)
+    factor, gray = (each.to(x)[:, None, None, None] for each in (factor, gray))
     return (gray + factor * (x - gray)).clamp(0, 1)
 
 

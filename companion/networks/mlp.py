@@ -47,6 +47,7 @@ def normalized_mlp(
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]
+        checks.instance(nn.Module, **{"norm(size)": layers[-2], "activation()": layers[-1]})
     return nn.Sequential(*layers)
 
 

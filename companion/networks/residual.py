@@ -28,7 +28,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """The input plus the scaled branch."""
-        return x + self.scale * self.branch(x)
+        h = self.branch(x)
+        checks.shape(tuple(x.shape), **{"branch(x)": h})
+        return x + self.scale * h
 
 
 def bottleneck(num_in: int, num_mid: int, num_out: int) -> nn.Sequential:
@@ -55,6 +57,8 @@ def start_at_zero(network: nn.Sequential) -> nn.Sequential:
 
     Book: chapter 8.
     """
+    checks.instance(nn.Sequential, network=network)
+    checks.at_least(1, layers=len(network))
     for parameter in network[-1].parameters():
         parameter.zero_()
     return network

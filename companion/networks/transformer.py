@@ -145,6 +145,11 @@ class TextTransformer(nn.Module):
         checks.at_least(1, blocks=blocks, word_blocks=word_blocks, word_width=word_width)
         checks.at_least(4, width=width)
         channels, *sides = image_shape
+        if len(sides) != 2 or width % 4:
+            raise ValueError(
+                "image_shape must be (channels, height, width), and width a multiple of 4; "
+                f"{tuple(image_shape)} and {width} were given"
+            )
         if any(side % patch for side in sides):
             raise ValueError(f"patch must divide the sides, {tuple(sides)}; {patch} was given")
         super().__init__()

@@ -36,6 +36,7 @@ class ShiftedNorm(nn.Module):
     """
 
     def __init__(self, num_channels: int, num_embedding: int) -> None:
+        checks.at_least(1, num_embedding=num_embedding)
         super().__init__()
         self.norm = group_norm(num_channels)
         self.shift = nn.Linear(num_embedding, num_channels)
@@ -56,6 +57,7 @@ class AdaptiveNorm(nn.Module):
     """
 
     def __init__(self, num_channels: int, num_embedding: int) -> None:
+        checks.at_least(1, num_embedding=num_embedding)
         super().__init__()
         self.norm = group_norm(num_channels)
         self.scale_shift = nn.Linear(num_embedding, 2 * num_channels)
@@ -81,7 +83,7 @@ class Attention(nn.Module):
 
     def __init__(self, num_channels: int, heads: int = 1) -> None:
         super().__init__()
-        checks.at_least(1, heads=heads)
+        checks.at_least(1, num_channels=num_channels, heads=heads)
         if num_channels % heads:
             raise ValueError(f"heads must divide num_channels, {num_channels}; {heads} was given")
         self.heads = heads
@@ -118,10 +120,13 @@ class Block(nn.Module):
         conditioning: Callable[[int, int], nn.Module] = ShiftedNorm,
         attends: bool = False,
     ) -> None:
+        checks.at_least(0, num_channels=num_channels, num_skip=num_skip)
+        checks.function(conditioning=conditioning)
         super().__init__()
         num, num_seen = num_channels, num_channels + num_skip
         self.first = nn.Sequential(group_norm(num_seen), nn.SiLU(), conv(num_seen, num))
         self.norm = conditioning(num, num_embedding)
+        checks.instance(nn.Module, **{"conditioning(num_channels, num_embedding)": self.norm})
         self.second = start_at_zero(nn.Sequential(nn.SiLU(), conv(num, num)))
         self.attend = Attention(num) if attends else nn.Identity()
 
@@ -196,7 +201,9 @@ class UNet(nn.Module):
             made = [block(widths[i], num_skip, attends=attends) for _ in range(blocks)]
             return nn.ModuleList(made)
 
-        self.time = mlp([channels, size, size], nn.SiLU).insert(0, embedding(channels))
+        embedded = embedding(channels)
+        checks.instance(nn.Module, **{"embedding(channels)": embedded})
+        self.time = mlp([channels, size, size], nn.SiLU).insert(0, embedded)
         self.label = nn.Embedding(num_classes + 1, size) if num_classes else None
         if self.label is not None:  # no class says anything yet
             nn.init.zeros_(self.label.weight)
@@ -282,11 +289,13 @@ class UNet(nn.Module):
 
 def conv(num_in: int, num_out: int) -> nn.Conv2d:
     """Return a 3 x 3 convolution that keeps the side. Book: chapter 10."""
+    checks.at_least(1, num_in=num_in, num_out=num_out)
     return nn.Conv2d(num_in, num_out, 3, padding=1)
 
 
 def shrink(num_in: int, num_out: int) -> nn.Conv2d:
     """Return a 3 x 3 convolution of stride 2, which halves an even side. Book: chapter 10."""
+    checks.at_least(1, num_in=num_in, num_out=num_out)
     return nn.Conv2d(num_in, num_out, 3, stride=2, padding=1)
 
 

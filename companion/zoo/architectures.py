@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from companion import runtime
+from companion import checks, runtime
 from companion.data import ATTRIBUTES, MAX_WORDS, SCENE_FACTORS, VOCABULARY, binarize
 from companion.ddpm import Ddpm, image_ddpm
 from companion.denoisers import NoisePredictor, VPredictor
@@ -119,6 +119,8 @@ def scene_ddpm() -> Ddpm:
 
 def told(factors: Float[Tensor, "num 5"]) -> Float[Tensor, "num 5"]:
     """The factors of scenes as the network of `scene_ddpm` is told them: from -1 to 1, each over its range."""
+    checks.floating(factors=factors)
+    checks.shape(("num", len(SCENE_FACTORS)), factors=factors)
     low, high = torch.tensor(list(SCENE_FACTORS.values())).T.to(factors)
     return 2 * (factors - low) / (high - low) - 1
 

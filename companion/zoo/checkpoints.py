@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from companion import runtime
+from companion import checks, runtime
 from companion.zoo.processes import GOES_ON, Processes
 from companion.zoo.weights import check_architecture, path_of, write_files
 
@@ -63,9 +63,10 @@ def load_run(
         ValueError: if the file is damaged, was saved with other settings, holds other parts, or holds a model that is
             built differently; nothing is restored then.
     """
-    path = path_of(path=path)
+    path, settings = path_of(path=path), {} if settings is None else settings
+    checks.instance(Mapping, settings=settings)
     state = _read(path)
-    for name, given in (settings or {}).items():
+    for name, given in settings.items():
         if state["settings"].get(name) != given:
             raise ValueError(
                 f"{path} must be continued with the {name} it was begun with, "
@@ -231,6 +232,7 @@ def signals() -> Iterator[list[int]]:
 
 def remove_run(path: Path) -> None:
     """Delete what `save_run` wrote, and what a writer that was killed may have left beside it."""
+    path = path_of(path=path)
     path.unlink(missing_ok=True)
     path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
 

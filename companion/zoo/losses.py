@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from companion import checks
 from companion.data import DRAWS, captions, tokens
 from companion.ddpm import Ddpm, denoising_loss
 from companion.guidance import classifier_free_loss
@@ -16,11 +17,13 @@ from companion.zoo import architectures
 
 def simple_loss(model: Ddpm, x: Tensor) -> Tensor:
     """L_simple, the squared error of the noise."""
+    checks.instance(Ddpm, model=model)
     return denoising_loss(model, x, model.schedule.snr)
 
 
 def v_loss(model: Ddpm, x: Tensor) -> Tensor:
     """Squared error of v."""
+    checks.instance(Ddpm, model=model)
     return denoising_loss(model, x, 1 / model.schedule.noise_var)
 
 
@@ -82,4 +85,5 @@ def three_parts_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
 
 def bound_loss(model: Ddpm, x: Tensor) -> Tensor:
     """Minus the bound over T, but for a constant, where the likelihood is Gaussian."""
+    checks.instance(Ddpm, model=model)
     return denoising_loss(model, x, bound_weights(model.schedule, model.reverse_var).x_0)

@@ -69,6 +69,8 @@ def bits_of_elbo(
 
     A network that can be conditioned on a class is not given the labels.
     """
+    checks.instance(Ddpm, model=model)
+    checks.at_least(1, num=num)
     weights = 1 / torch.arange(model.num_latents + 1).clamp(min=1)
     nats = [single_step_elbo(model, x, weights) for _ in range(num)]
     return bits_per_dim(-torch.stack(nats).mean(0), x[0].numel())
@@ -78,6 +80,8 @@ def negative_masked_elbo(
     model: MaskedDiffusion, x: Float[Tensor, "batch *x_shape"], num: int = 20
 ) -> Float[Tensor, "batch"]:
     """Minus the bound on log p(x) in nats, from `num` times that are spread evenly over 1..T for each image."""
+    checks.instance(MaskedDiffusion, model=model)
+    checks.at_least(1, num=num)
     u, T = torch.rand(len(x), device=x.device), model.num_latents
     times = [((u + k) / num * T).long().clamp(max=T - 1) + 1 for k in range(num)]
     return -T * torch.stack([masked_step_elbo(model, x, t) for t in times]).mean(0)
@@ -104,7 +108,9 @@ def squared_error_of_means(
     model: Vae, x: Float[Tensor, "batch *x_shape"]
 ) -> Float[Tensor, "batch"]:
     """Squared error of the decoder's mean at the mean of q(z|x), summed over the image."""
+    checks.instance(Vae, model=model)
     mean = model.likelihood(model.posterior(x).mean).mean
+    checks.shape(tuple(x.shape), **{"the mean of p(x|z)": mean})
     return (mean - x).square().flatten(1).sum(1)
 
 
@@ -112,6 +118,7 @@ def squared_error_of_drawings(
     model: Ddpm, x: Float[Tensor, "batch *x_shape"], factors: Float[Tensor, "batch 5"]
 ) -> Float[Tensor, "batch"]:
     """Squared error of a scene drawn for these factors, summed over the image, with colors on [0, 1]."""
+    checks.instance(Ddpm, model=model)
 
     def denoiser(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         return model.denoiser(x_t, t, told(factors), *condition)
@@ -124,8 +131,10 @@ def cross_entropy(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """Minus the log-probability of the right class, in nats."""
-    _check_labels(x, label)
-    return F.cross_entropy(model(x), label.long(), reduction="none")
+    checks.function(model=model)
+    scores = model(x)
+    _check_labels(x, label, scores.shape[1])
+    return F.cross_entropy(scores, label.long(), reduction="none")
 
 
 def cross_entropy_with_rejects(
@@ -135,18 +144,19 @@ def cross_entropy_with_rejects(
 
     Digits and rejects go through the same shift, blur and contrast, so that these do not tell them apart.
     """
+    checks.shape((len(x),), label=label)
     spoiled = torch.rand(len(x), device=x.device) < 0.5
     x = treated(torch.where(spoiled[:, None, None, None], rejects(x), x))
     return cross_entropy(model, x, label.masked_fill(spoiled, 10))
 
 
-def _check_labels(x: Tensor, label: Tensor) -> None:
-    """One class for each example."""
+def _check_labels(x: Tensor, label: Tensor, num: float = math.inf) -> None:
+    """One of so many classes for each example."""
     checks.tensors(x=x)
     checks.shape((len(x),), label=label)
     checks.integers(label=label)
     if checks.reads_at_once(label):  # torch leaves out the label -100
-        checks.within(0, math.inf, label=label)
+        checks.within(0, num - 1, label=label)
 
 
 def reading_loss(
@@ -156,8 +166,13 @@ def reading_loss(
 
     The noise keeps it from reading what no eye sees, such as what the decoder of a first stage loses.
     """
+    checks.instance(AttributeReader, model=model)
+    checks.shape((len(x), len(model.sizes)), attributes=attributes)
+    checks.integers(attributes=attributes)
+    for i, num in enumerate(model.sizes if checks.reads_at_once(attributes) else []):
+        checks.within(0, num - 1, **{f"attributes[:, {i}]": attributes[:, i]})
     parts = model(x + 0.05 * torch.randn_like(x)).split(model.sizes, dim=1)
-    each = zip(parts, attributes.T, strict=True)
+    each = zip(parts, attributes.T.long(), strict=True)
     return torch.stack([F.cross_entropy(*pair, reduction="none") for pair in each]).sum(0)
 
 
@@ -165,6 +180,7 @@ def misclassified(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """1 where the likeliest class is wrong, else 0."""
+    checks.function(model=model)
     _check_labels(x, label)
     return (model(x).argmax(1) != label).double()
 
@@ -173,4 +189,6 @@ def taken_for_no_digit(
     model: nn.Module, x: Float[Tensor, "batch *x_shape"], label: Int[Tensor, "batch"]
 ) -> Float[Tensor, "batch"]:
     """1 where the eleventh class, no digit, is the likeliest, else 0."""
+    checks.function(model=model)
+    _check_labels(x, label)
     return (model(x).argmax(1) == 10).double()

@@ -133,7 +133,8 @@ def save_tensors(
 
     Raises:
         TypeError: if one is no tensor of real numbers.
-        ValueError: if the card's name is no plain file name.
+        ValueError: if the card's name is no plain file name, or a tensor has the name "__metadata__", which the format
+            keeps for itself, or no values.
         OSError: if the files cannot be written.
     """
     checks.instance(Provenance, card=card)
@@ -143,6 +144,10 @@ def save_tensors(
     for key, tensor in tensors.items():
         checks.instance(str, key=key)
         checks.tensors(**{key: tensor})
+        if key == "__metadata__" or tensor.is_meta:
+            raise ValueError(
+                f"tensors must hold values, by other names than __metadata__; {key!r} was given"
+            )
     # Copies, since safetensors refuses tensors that share memory, as tied weights do.
     own = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
     blob = safetensors.torch.save(own)

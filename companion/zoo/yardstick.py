@@ -43,6 +43,7 @@ def digit_distance(images: Digits) -> Estimate:
 
 def feature_distance(features: Float[Tensor, "num dim"]) -> Estimate:
     """`digit_distance` of images whose `digit_features` are known, such as those of a record. Book: chapter 10."""
+    checks.shape(("num", "dim"), features=features)
     y = NormalFit(*(part.to(features.device) for part in reference()))
     return jackknife(partial(frechet_distance, y=y), features)
 
