@@ -6,7 +6,7 @@ from tiny_recipes import small_ddpm, tiny, tiny_vae
 
 from companion.data import tokens
 from companion.flows import Flow
-from companion.guidance import guided
+from companion.guidance import extrapolated, guided
 from companion.mean_flows import MeanFlow
 from companion.networks.classifier import DigitClassifier
 from companion.networks.unet import UNet
@@ -68,10 +68,34 @@ def test_a_sentence_guides_what_is_drawn():
         torch.manual_seed(0)
         torch.testing.assert_close(drawing(model, wish)(), x)
     assert not torch.equal(x, drawn(model, 3, 4))
-    with pytest.raises(ValueError, match="scale belongs to a text; 3.0 was given without one"):
+    with pytest.raises(
+        ValueError, match="scale belongs to a text or a guide; 3.0 was given without"
+    ):
         drawing(model, Wish("it", 3, scale=3.0))
     with pytest.raises(ValueError, match="text belongs to a model of sentences; 'it' is none"):
         drawing(small_ddpm(), Wish("it", 3, text=text))
+
+
+def test_a_weaker_model_guides_in_the_middle_alone():
+    model, weaker = small_ddpm().eval(), small_ddpm().eval()
+    for each, std in ((model, 0.1), (weaker, 0.3)):
+        torch.nn.init.normal_(each.denoiser.network.exit[-1].weight, std=std)
+    T = model.schedule.num_steps
+    for scale in (None, 1.0, 5.0):
+        torch.manual_seed(0)
+        x_T, k = model.prior(3).sample(), 2.0 if scale is None else scale
+        denoiser = extrapolated(model.denoiser, weaker.denoiser, k, (0.4 * T, 0.9 * T))
+        *_, x = ddim_sample(denoiser, model.schedule.evenly(5), x_T)
+        torch.testing.assert_close(drawn(model, 3, 5, None, 50, None, scale, weaker), x)
+    assert not torch.equal(x, drawn(model, 3, 5))
+    for unfit in (tiny_vae(), RECIPES["ddpm-toy2d"].model()):
+        with pytest.raises(
+            ValueError, match=r"guide must be a diffusion model of x of shape \(1, 8"
+        ):
+            drawing(model, Wish("it", 3, guide=unfit))
+    for other, text in ((tiny_vae(), None), (RECIPES["text-scenes"].model(), "a red house")):
+        with pytest.raises(ValueError, match="guide belongs to a diffusion model without a text"):
+            drawing(other, Wish("it", 3, text=text, guide=weaker))
 
 
 def test_a_diffusion_model_draws_by_the_sampler_of_that_name():

@@ -29,6 +29,7 @@ COLUMNS, SHOWN = 8, 16
 # Samples that are judged, of a model that draws in one stroke and of one with many steps.
 QUICK, SLOW = 500, 64
 SLOW_MODELS = ("ddpm", "masked")
+WEAK = "guide-mnist"  # made to be weak: it has no sheet, and guides the other model of digits
 FILM, DIGITS, FRAMES = "ddpm-mnist-long", 5, 40
 POINTS, PIXELS, REACH = 20_000, 112, 3.5  # of a model in the plane
 
@@ -52,8 +53,10 @@ def draw(name: str) -> dict[str, object]:
     """Writes the sheet of a model, and says how many are not recognized as digits."""
     data, facts = recipe(name).data.name, {}
     on_digits, in_plane = data == "mnist", data == "mixture"
-    num = SLOW if name.startswith(SLOW_MODELS) else QUICK
-    x = sample(name, POINTS if in_plane else num if on_digits else SHOWN)
+    guided = name.startswith("ddpm") and on_digits
+    num = SLOW if name.startswith(SLOW_MODELS) and not guided else QUICK
+    way = {"steps": 20, "guide": WEAK} if guided else {}
+    x = sample(name, POINTS if in_plane else num if on_digits else SHOWN, **way)
     image = cloud(x) if in_plane else sheet(x[:SHOWN].reshape(SHOWN, *x.shape[1:]))
     image.save(FOLDER / f"{name}.webp", lossless=True, method=6)
     if on_digits:
@@ -61,6 +64,8 @@ def draw(name: str) -> dict[str, object]:
         real = binarize(load("mnist", "test").images) if of_symbols else None
         share, error, _ = unrecognized(x, real)
         facts = {"unrecognized": share, "unrecognized_se": error, "judged": num}
+    if guided:
+        facts["way"] = f"20 steps, guided by {WEAK}"
     return {"shown": SHOWN if not in_plane else POINTS, "size": image.size, **facts}
 
 
@@ -89,7 +94,7 @@ def film() -> dict[str, object]:
 def main(names: list[str]) -> None:
     """Draws the models that are named, or all, and the film if nothing is."""
     FOLDER.mkdir(exist_ok=True)
-    known = [n for n in card_names() if "-" in n and not n.endswith(("-values", "-record"))]
+    known = [n for n in card_names() if "-" in n and n != WEAK]
     facts = json.loads(FACTS.read_text("utf8")) if FACTS.exists() else {}
     for name in names or ["film", *known]:
         try:

@@ -43,8 +43,9 @@ def dots(
     for name, each in samples.items():
         if "unrecognized" in each:
             value, error = (100 * each[key] for key in ("unrecognized", "unrecognized_se"))
+            way = f" ({each['way']})" if "way" in each else ""
             rows["shares"].append(
-                _row({"name": name, "metric_value": value, "metric_se": error}, "")
+                _row({"name": name, "metric_value": value, "metric_se": error}, way)
             )
     for row in neighbors:
         value = float(row["value"])

@@ -16,12 +16,14 @@ from companion.ddpm import Ddpm
 from companion.denoisers import Denoiser
 from companion.elbo import LatentChain
 from companion.flows import Flow, flow_sample
-from companion.guidance import guided
+from companion.guidance import extrapolated, guided
 from companion.mean_flows import MeanFlow, mean_flow_sample
 from companion.zoo.checkpoints import at_once
 
 CHUNK = 100
 """Examples that are drawn at once."""
+SCALE, GUIDED = 2.0, (0.4, 0.9)
+"""Of guidance; and at which times a weaker model guides, as shares of all."""
 
 SAMPLERS: dict[str, Callable[..., Iterator[Tensor]]] = {
     "ddim": samplers.ddim_sample,
@@ -43,7 +45,8 @@ class Wish(NamedTuple):
     sampler: str | None = None
     most: int = 50  # steps, where none are given
     text: str | None = None  # what the examples are to show
-    scale: float | None = None  # of the guidance by it
+    scale: float | None = None  # of the guidance by it, or by a weaker model
+    guide: nn.Module | None = None  # that weaker model
 
 
 class Drawing(NamedTuple):
@@ -71,8 +74,12 @@ def drawing(model: nn.Module, wish: Wish) -> Drawing:
     network = getattr(getattr(model, "denoiser", None), "network", None)
     if wish.text is not None and getattr(network, "num_words", None) is None:
         raise ValueError(f"text belongs to a model of sentences; {wish.name!r} is none")
-    if wish.scale is not None and wish.text is None:
-        raise ValueError(f"scale belongs to a text; {wish.scale} was given without one")
+    if wish.guide is not None and (wish.text is not None or not isinstance(model, Ddpm)):
+        raise ValueError(
+            f"guide belongs to a diffusion model without a text; {wish.name!r} is none"
+        )
+    if wish.scale is not None and wish.text is None and wish.guide is None:
+        raise ValueError(f"scale belongs to a text or a guide; {wish.scale} was given without one")
     return _drawing(model, wish)
 
 
@@ -101,14 +108,27 @@ def _(model: Ddpm, wish: Wish) -> Drawing:
     steps = wish.steps or min(wish.most, model.schedule.num_steps)
     sampler = SAMPLERS[wish.sampler or "ddim"]
     denoiser = model.denoiser if wish.text is None else _of_text(model.denoiser, wish)
+    denoiser = denoiser if wish.guide is None else _away(model, wish)
     draw = partial(sampler, denoiser, model.schedule.evenly(steps))
     return Drawing(draw, model.prior(wish.num).sample(), CHUNK)
+
+
+def _away(model: Ddpm, wish: Wish) -> Denoiser:
+    """The denoiser, guided away from a weaker one where the class is decided: at the times of chapter 13."""
+    if not isinstance(wish.guide, Ddpm) or wish.guide.x_shape != model.x_shape:
+        kind = type(wish.guide).__name__
+        raise ValueError(
+            f"guide must be a diffusion model of x of shape {model.x_shape}; {kind} was given"
+        )
+    low, high = (share * model.schedule.num_steps for share in GUIDED)
+    scale = SCALE if wish.scale is None else wish.scale
+    return extrapolated(model.denoiser, wish.guide.denoiser, scale, (low, high))
 
 
 def _of_text(denoiser: Any, wish: Wish) -> Denoiser:
     """The denoiser of one sentence, for any number of examples."""
     label = tokens([wish.text or ""]).to(runtime.device())
-    scale = 2.0 if wish.scale is None else wish.scale
+    scale = SCALE if wish.scale is None else wish.scale
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         return guided(denoiser, label.expand(len(x_t), -1), scale)(x_t, t, *condition)
