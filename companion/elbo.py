@@ -137,18 +137,7 @@ def elbo_terms(model: LatentChain, x: Float[Tensor, "batch *x_shape"]) -> ElboTe
         q, p = model.inner(t, z, *seen)
         kl.append(kl_divergence(q, p))
         z = q.rsample()
-    return ElboTerms(_log_likelihood(model, z, x), torch.stack(kl[::-1], dim=1))
-
-
-def _log_likelihood(model: LatentChain, z_1: Tensor, x: Tensor) -> Tensor:
-    """Log p(x | z_1): no row of p is broadcast."""
-    p = model.likelihood(z_1)
-    checks.instance(Distribution, **{"model.likelihood(z_1)": p})
-    if p.batch_shape != x.shape[:1]:
-        raise ValueError(
-            f"model.likelihood(z_1) must have batch shape ({len(x)},); {tuple(p.batch_shape)} was given"
-        )
-    return p.log_prob(x)
+    return ElboTerms(model.likelihood(z).log_prob(x), torch.stack(kl[::-1], dim=1))
 
 
 def elbo_loss(
@@ -209,7 +198,7 @@ def sample_log_weights(
         q, p = model.inner(t, z, *seen)
         z = q.rsample()
         log_p, log_q = log_p + p.log_prob(z), log_q + q.log_prob(z)
-    log_w = log_p + _log_likelihood(model, z, x) - log_q
+    log_w = log_p + model.likelihood(z).log_prob(x) - log_q
     return log_w.unflatten(0, (num_samples, -1))
 
 

@@ -388,9 +388,6 @@ CASES: dict[str, list[Case]] = {
     (lambda: elbo.elbo_loss(None, IMAGES), "model must be a LatentChain; None was given"),
     (lambda: elbo.sample_log_weights(nn.Linear(2, 2), X, 2), "model must be a LatentChain; a Linear was given"),
     (lambda: elbo.elbo_loss(nn.Linear(2, 2), X), "model must be a LatentChain; a Linear was given"),
-    *((lambda f=f, p=p: f(vae.Vae(nn.Linear(2, 2), Row(), p, 1, (2,)), X), rf"model.likelihood\(z_1\) must {says}")
-      for f in (elbo.elbo_terms, partial(elbo.sample_log_weights, num_samples=5)) for p, says in (
-        (distributions.bernoulli, r"have batch shape \(\d+,\); \(1,\) was given"), (lambda p: p, "be a Distribution; a Tensor was"), (lambda p: 5, "be a Distribution; 5 was"))),
     *((lambda f=f: f(type("Chain", (elbo.LatentChain,), dict(likelihood=same, posterior=same))), r"(latent|x)_shape must hold at least [01] positive integers")
       for f in (lambda kind: kind("ab"), lambda kind: kind((2.5,)), lambda kind: kind((-1,)), lambda kind: kind(None), lambda kind: kind((2,), 1, "ab"),
                 lambda kind: kind((2,), 1, 5))),

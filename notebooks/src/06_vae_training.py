@@ -480,6 +480,7 @@ with torch.no_grad():
 pixel = train.images.mean(0).clamp(1e-6, 1 - 1e-6)
 without_latent = Bernoulli(pixel).log_prob(sets[1]).flatten(1).sum(1).mean()
 bounds, kls, variances = (torch.stack(values) for values in zip(*history, strict=True))
+times = times[: len(bounds)]  # of fewer digits than MNIST's there are fewer steps
 fig, (left, right) = plots.figure(2, height=2.9)
 lines = {name: (times, bounds[:, k]) for k, name in enumerate(("training digits", "test digits"))}
 _ = plots.curves(lines, x_label="step", y_label="bound (nats)", log_x=True, axes=left)
@@ -504,7 +505,7 @@ fig
 # %% tags=["numbers", "columns"]
 print("test digits        bound     KL  active units")
 print(f"without a latent  {without_latent:6.1f}    0.0  0")
-for k in (3, 11):
+for k in (3, len(times) - 1):
     units = int((variances[k] > 0.01).sum())
     print(f"{times[k]:4} steps        {bounds[k, 1]:6.1f}  {kls[k].sum():5.1f}  {units}")
 units = active_units(vae, binarize(test.images)).num_active

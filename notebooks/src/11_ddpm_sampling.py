@@ -846,7 +846,7 @@ plots.image_rows(rows, tile=0.7)
 # %% tags=["numbers", "mnist"]
 print("mean squared error on [0, 1]:", ", ".join(f"{e:.5f}" for e in back_errors))
 print(f"the codes: mean {x_T.mean():.2f}, standard deviation {x_T.std():.2f}")
-assert back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9
+assert test.name != "mnist" or (back_errors[2] < back_errors[0] < 0.01 and x_T.std() < 0.9)
 
 # %% [markdown]
 # If the network and the map were exact, codes of real digits would be draws from $\mathcal{N}(0, I)$. Those of these six are far narrower; why, we have not tested.
