@@ -180,3 +180,31 @@ def test_the_first_stage_of_32_pixels_serves_64():
     assert (decoded - scenes.images).square().mean().sqrt() < 0.08
     right = landscape_reader().read(F.adaptive_avg_pool2d(decoded, 32)) == scenes.attributes
     assert right.double().mean() > 0.95
+
+
+def test_a_face_turned_away_from_the_sun_has_the_light_of_the_sky_alone():
+    attributes, jitter = landscapes(30, seed=2).attributes, 2 * torch.rand(30, 25) - 1
+    sun = module._view(attributes, jitter).sun
+    normals, _ = module._objects(attributes, jitter)
+    faces = module._light(attributes, jitter, normals, sun).faces.unflatten(2, (5, 7))
+    towards = (normals @ module.direction(*sun)[:, None, :, None])[..., 0]
+    for house in (0, 1):
+        away = towards[:, house] < 0
+        dark = faces[:, :, house].where(away[:, None], torch.nan)
+        spread = dark.nan_to_num(-1).amax(2) - dark.nan_to_num(2).amin(2)
+        assert away.any(1).all() and spread.abs().max() < 1e-6
+        assert (faces[:, :, house].amax(2) > dark.nan_to_num(-1).amax(2)).all()
+
+
+def test_what_is_in_front_hides_what_is_behind():
+    jitter = 2 * torch.rand(40, 25) - 1
+    plain, blue, two = (
+        render_landscapes(combination(**told).expand(40, -1), jitter)
+        for told in ({}, {"color": "blue"}, {"behind": "white"})
+    )
+    front = (plain - blue).abs().sum(1, keepdim=True) > 0.02
+    inside = 1 - F.max_pool2d(
+        1 - front.float(), 3, 1, 1
+    )  # without the edges, where pixels show both
+    assert inside.sum() > 1000 and ((two - plain).abs() * inside).max() < 1e-6
+    assert (two - plain).abs().amax((1, 2, 3)).min() > 0.1  # it is there

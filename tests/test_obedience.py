@@ -54,9 +54,11 @@ def reader(monkeypatch, is_first) -> None:
 
 
 def test_what_is_read_is_compared_with_what_was_asked(model, monkeypatch):
-    reader(monkeypatch, lambda z: z[:, 0, 0, 0] > 0)
+    seen: list[Tensor] = []
+    reader(monkeypatch, lambda z: seen.append(z) or z[:, 0, 0, 0] > 0)
     asked = torch.randint(2, (12, 8))
     assert torch.equal(obeyed(model, asked), asked == 0)
+    assert seen[0].shape[2:] == (32, 32)  # as large as what the reader learned from
     values = disobeyed(model, torch.zeros(12, 4, 8, 8), asked)
     torch.testing.assert_close(values, asked.double().mean(1))
 
@@ -70,6 +72,7 @@ def test_a_sentence_tells_everything_and_guidance_goes_beyond_it(model, monkeypa
         obeyed(model, asked, scale, interval)
     one, three, last = seen
     assert one.min() >= 12 and one.max() <= 24  # words: the sentence without a word tells nothing
+    assert len(one.unique()) > 1  # in other words each time
     torch.testing.assert_close(three, 3 * one, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(last, one, rtol=1e-3, atol=1e-2)
 

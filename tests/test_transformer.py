@@ -110,3 +110,11 @@ def test_its_output_starts_at_zero_and_times_differ() -> None:
 
 
 test_bad_input = refused("transformer")
+
+
+def test_words_are_normalized_as_the_patches_see_them():
+    network = TextTransformer((4, 8, 8), num_words=20, max_words=6)
+    torch.nn.init.normal_(network.words.weight, std=3.0)
+    words = network.read(torch.randint(21, (5, 6)))
+    assert words.mean(-1).abs().max() < 1e-5
+    torch.testing.assert_close(words.var(-1, correction=0), torch.ones(5, 6), rtol=1e-3, atol=0)
