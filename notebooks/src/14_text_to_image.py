@@ -590,7 +590,7 @@ for name, condition in left_out.items():
 
 # %% [markdown]
 # - **Without a sentence** as many attributes are right as in renderings of *other* sentences.
-# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words a sentence is as unlike training, and colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes.
+# - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words, which training never leaves out, colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes.
 #
 # **Without the first stage** one trains anew, on pixels. For the same cost these are cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
 
