@@ -5,6 +5,8 @@ the tag `mnist` beside `nbval-check-output`; what was left out is counted at the
 Pictures are compared nowhere, drawn in pixels or in lines: another machine may round a line otherwise.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +14,12 @@ import pytest
 from companion import data
 
 LEFT_OUT = pytest.StashKey[int]()
-LONGEST = ["06", "10", "12", "01", "08", "03"]  # first, so that no process waits for one at the end
+SECONDS = json.loads(Path(__file__).parents[1].joinpath("book/data/seconds.json").read_text())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
-    """Long chapters first; no comparison of cells tagged `mnist` where the data are not MNIST."""
-    items.sort(key=lambda item: [*LONGEST, item.path.name[:2]].index(item.path.name[:2]))
+    """Long chapters first, so that no process waits for one at the end; `mnist` compared on MNIST only."""
+    items.sort(key=lambda item: -SECONDS.get(item.path.stem, 0))
     for file in {item.parent for item in items if hasattr(item.parent, "skip_compare")}:
         file.skip_compare = (*file.skip_compare, "image/svg+xml")
     config.stash[LEFT_OUT] = 0
