@@ -101,7 +101,7 @@ def record(
     Args:
         name: of the weights, such as "ddpm-mnist-long".
         kind: "samples" draws with all steps and measures the error of the noise at every time;
-            "bits" draws nothing, and measures the bound on test images in four times as many steps;
+            "bits" draws nothing, and measures the bound on test images in 16 times as many steps;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
             the shipped classifier of digits sees; "times" compares the choice of ten times, by
             what the judges of digits say; "scenes" draws houses for the causes of test
@@ -215,13 +215,13 @@ def bits_in_finer_steps(
     frequency: Float[Tensor, "levels"],
     journal: Callable[..., Tensor] = at_once,
 ) -> Record:
-    """Minus the bound on log p(x) of each image, in bits per dimension: in the model's steps, and in four for each.
+    """Minus the bound on log p(x) of each image, in bits per dimension: in the model's steps, and in 16 for each.
 
-    Both are estimated from two random steps, with `HistogramDecoder` for the last.
+    Both are estimated from four random steps, with `HistogramDecoder` for the last.
     """
     found = {}
-    for words, factor in (("whole", 1), ("finer", 4)):
-        measure = partial(bits_of_elbo, in_finer_steps(model, frequency, factor), num=2)
+    for words, factor in (("whole", 1), ("finer", 16)):
+        measure = partial(bits_of_elbo, in_finer_steps(model, frequency, factor), num=4)
         parts = runtime.progress_bar(x.split(200), words)
         found[words] = torch.cat([journal(measure, part) for part in parts])
     metric = "minus the bound on log p(x) of a test image of 256 levels, in bits per dimension, in finer steps"
