@@ -88,7 +88,7 @@ fig
 show(Vae, docstring=False)
 
 # %% [markdown]
-# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much errors count. Real-valued pixels get a Gaussian: minus the term is the squared error over twice the variance, plus, for each pixel, the logarithm of the width. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; if the error is averaged over $D$ pixels, $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: the error makes it grow, the logarithm shrink; without that it would grow without limit.
+# **What does "rebuild" mean?** The decoder returns a distribution of images, and the reconstruction term is the log-probability that it gives to $x$. An image alone would not say how much errors count. Real-valued pixels get a Gaussian: minus the term is the squared error over twice the variance, plus, for each pixel, the logarithm of the standard deviation. Code that adds the KL to the summed squared error has chosen the variance $\frac12$; if the error is averaged over $D$ pixels, $\frac{D}{2}$ ({ref}`chapter 5 <sec-hidden-variance>`). A learned variance ends at the mean squared error: the error makes it grow, the logarithm shrink; without the logarithm it would grow without limit.
 #
 # Our pixels are 0 or 1, drawn with the gray level as the probability of a 1, and the decoder returns the logits of Bernoulli variables. An error counts most where the decoder is sure. The cross-entropy of gray levels is no likelihood, as a Bernoulli variable is never 0.3, and cannot be compared with ours ({ref}`below <sec-test-likelihood>`).
 #
@@ -497,7 +497,7 @@ fig
 # %% [markdown]
 # {numref}`fig-watched` shows:
 #
-# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. While the decoder ignores $z$, the encoder feels the KL alone. (What is left of the KL is no information: all clouds are still off the prior in the same way.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
+# - **A plateau.** After a hundred steps $q_\phi(z \mid x)$ is almost the same for all $x$, and every image is decoded to the mean image. While the decoder ignores $z$, the encoder feels the KL alone. (What is left of the KL is no information: every cloud differs from the prior, but all in the same way.) Then one latent after the other begins to say something: do not stop where the loss no longer falls. The dotted level is that of independent pixels; a model that does not beat it has collapsed ({ref}`below <sec-collapse>`), or is worse.
 # - **Latents switch on, and off again.** A latent counts as an {term}`active unit` if the variance of its posterior mean over the digits exceeds 0.01 {cite:p}`burda2016`. After two passes most do, with hardly any KL each; at the end 15 are left, and the others are back at the prior. A latent pays only if it saves more nats of reconstruction than its KL adds. {cite:t}`burda2016` find 19 in this network.
 #
 # Decoder and encoder can both overfit {cite:p}`cremer2018`, so here are test digits:
@@ -619,7 +619,7 @@ Slider(
 #
 # In {term}`posterior collapse` the approximate posterior equals the prior for every $x$, and the decoder ignores $z$; often only some of the latents are lost. There are two kinds.
 #
-# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals, if flexible, express any distribution. Each nat in $z$ is then a pure cost. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
+# 1. *The optimum.* A decoder that can model the data without $z$ gains nothing from information in $z$ {cite:p}`chen2017`, as in {eq}`eq-whole-family`. An *autoregressive* one can: it predicts each pixel from those before it, and such conditionals, if flexible, express any distribution. Information in $z$ then gains nothing, and costs what $q$ misses of the posterior. The same happens if reconstruction counts too little: a squared error averaged over pixels implies a very large variance {eq}`eq-mean-of-squares` {cite:p}`lucas2019`. Then the model has to change.
 # 2. *The dynamics.* The latents would pay, but training loses them. At first the decoder has not yet learned to use $z$, and for the encoder it is easier to match the prior {cite:p}`bowman2016,sonderby2016`. Then the training has to change.
 #
 # :::{depth-start} a decoder that needs no latent makes collapse the optimum
@@ -733,7 +733,7 @@ print(
 # :::{depth-end}
 # :::
 #
-# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model ends with a better bound, latents were lost.
+# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if another training of the same model keeps latents and ends with a better bound, it was the second.
 #
 # Digits of 9 by 9 pixels get a weak autoregressive decoder, a logistic regression for each pixel, so that latents pay, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the learning rate.
 
@@ -793,10 +793,10 @@ _ = panels[1].get_legend().remove()
 fig
 
 # %% [markdown]
-# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (At a smaller learning rate the plateau of {numref}`fig-watched` was left.) Free bits and warm-up end with a better bound: it was the second kind. A quarter of the learning rate needs more steps: with four times as many its bound is theirs (box).
+# In {numref}`fig-collapse` latents are lost early in plain training, and do not come back: where the decoder ignores $z$, the gradient of the encoder is that of the KL alone, and keeps it at the prior; and from pure noise the decoder learns nothing about $z$. (At a smaller learning rate the plateau of {numref}`fig-watched` was left.) Free bits and warm-up end with a better bound: it was the second kind. A quarter of the learning rate needs more steps: with four times as many its bound is that of warm-up (box).
 #
-# :::{dropdown} At a quarter of the learning rate nothing collapses
-# Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What kills them here is the learning rate, and warm-up protects from it; at a rate that suits the model, it is not needed.
+# :::{dropdown} At a quarter of the learning rate the bound is that of warm-up
+# Is it the method, the steps or the rate? We trained with four times the steps, at three learning rates, three networks each ({ref}`experiment <exp-collapse>`). More steps do not bring the latents back: at the large rate the KL is 0.33 ± 0.33 nats. With a quarter of the rate it is 2.22 ± 0.07 nats without any remedy, and the bound, −20.37 ± 0.03, is that of warm-up at either rate, −20.36 ± 0.01 and −20.35 ± 0.03. A model without a latent reaches −20.69 ± 0.01, so the latents are worth having. What loses them here is mostly the learning rate, and warm-up protects from it; at a rate that suits the model, the bound does not need it, though each of these networks still lost one latent of its four.
 # :::
 #
 # So, if latents collapse: check the scale of the likelihood; try warm-up or free bits; then a quarter of the learning rate, with more steps. Keep what has the better bound.
@@ -884,7 +884,7 @@ assert card.metric_value < 90 and "L_5000" in card.metric
 print(f"all 10,000 test digits, 5000 samples: {card.metric_value:.2f} +- {card.metric_se:.2f} nats")
 
 # %% [markdown]
-# The last number estimates $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: on average $\log p_\theta(x)$ is larger than estimated, and so small an effective number of samples says that the bound is not tight.
+# The last number estimates $- \log p_\theta(x)$ of all 10,000 digits; the fifty are easier than average. {cite:t}`burda2016` report 86.76 nats for this network with this protocol. The standard error does not include the bias: on average $\log p_\theta(x)$ is larger than estimated, and the gain from 500 to 5000 samples says that the bound is not tight.
 #
 # When you read such numbers, ask: nats for an image or bits for a pixel, dynamic or fixed binarization? How many samples, from which proposal? Was the model chosen by its test result? Is the standard error that of a *paired* difference, on the same digits?
 
@@ -959,7 +959,7 @@ assert gains["iwae1"].mean() <= 0 and gains["iwae"].mean() > gains["iwae"].std()
 # %% [markdown]
 # The likelihood rises, while the *bound* of the new model is worse. How can that be? With one sample the loss averages the logarithms of the weights, and a $z$ that explains the image badly counts in full. With fifty it takes the logarithm of their average, to which a bad sample contributes almost nothing. So the encoder may be wider, and the posteriors less Gaussian, than the ELBO would allow. The price: for large $K$ the signal-to-noise ratio of the encoder's gradient, its mean over its standard deviation, goes to zero {cite:p}`rainforth2018`.
 #
-# One training of each does not tell how much of the gain is the logarithm's, and how much comes from gradients with less noise: in table 1 of {cite:t}`burda2016` fifty samples take the plain bound from 86.76 to 86.35 nats, and the importance-weighted one to 84.78. Ours stays behind that last figure. They trained for 3,280 epochs, and 40 more of ours, the last line above, still gain. The first comparison below is on two hundred test digits. The two estimates of $\log p_\theta(x)$ use different encoders, so their biases differ; the last line repeats the comparison on fifty digits with the optimized proposals of {ref}`the two gaps <sec-amortization-gap>`.
+# One training of each does not tell how much of the gain is the logarithm's, and how much comes from gradients with less noise: in table 1 of {cite:t}`burda2016` with fifty samples the plain bound trains a model of 86.35 nats instead of 86.76, and the importance-weighted one a model of 84.78. Ours stays behind that last figure. They trained for 3,280 epochs, and 40 more of ours, the last line above, still gain. The first comparison below is on two hundred test digits. The two estimates of $\log p_\theta(x)$ use different encoders, so their biases differ; the last line repeats the comparison on fifty digits with the optimized proposals of {ref}`the two gaps <sec-amortization-gap>`.
 
 
 # %% tags=["serves"]
@@ -1074,7 +1074,7 @@ fig
 # %% [markdown]
 # In this model the amortization gap is the larger ({numref}`fig-two-gaps`). Why amortize, then? The search for one digit takes 300 gradient steps through the decoder, anew in each training step; the encoder takes one pass. A richer family, such as a normalizing flow, an invertible network after the Gaussian {cite:p}`rezende2015,kingma2016`, reduces the other gap.
 #
-# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason why the encoder overfits: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder, so its overfitting lowers the test bound, not the likelihood.
+# Is a part of the amortization gap overfitting? About a quarter: on training digits, which the encoder has seen, the gap is smaller by that much. A likely reason why the encoder overfits: it sees the images themselves, the decoder only noisy codes. And $\log p_\theta(x)$ does not contain the encoder, so for a given decoder its overfitting lowers the test bound, not the likelihood.
 #
 # :::{dropdown} The overfitted part in numbers
 # Three times on 300 digits of each, the gap is 2.54 ± 0.08 nats on test digits and 1.81 ± 0.03 on training digits, after only two epochs 2.26 ± 0.08 and 2.17 ± 0.06 ({ref}`experiment <exp-amortization>`). So the encoder overfits: less the difference after two epochs, that is a quarter of its gap on test digits.
@@ -1117,7 +1117,7 @@ with torch.no_grad():
 plots.image_rows({"mean": p.mean, "sample": p.sample()})
 
 # %% [markdown]
-# Why can images of a VAE look blurred beyond that? {cite:t}`kingma2019` name two reasons. Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
+# Why can images of a VAE look blurred beyond that? Maximum likelihood hardly penalizes probability that is given to images that are no data, such as blurred ones {cite:p}`kingma2019` ({ref}`chapter 2 <sec-maximum-likelihood>`). And where clouds of different images overlap, as the KL of the bound makes them, the decoder's best output is their average: given $z$, its pixels are independent, so it cannot offer one image or the other.
 #
 # Does it help to encode and decode a sample again? The encoder was trained on real digits, so it may move the sample towards their codes; but each round keeps only what the code keeps, and the samples no longer follow the distribution of the model. To test it, compare the same samples before and after, by a measure of quality and one of variety (box).
 #
@@ -1171,7 +1171,7 @@ print("fewer with samples:", bool(sampled[2] < hundred[2] / 4))
 # %% [markdown]
 # By these measures the images get sharper and closer to training digits, after ten rounds more so than after two. Neither says whether they get *better*: a blot can be sharp, and a plain digit is close to many. So we asked the two classifiers of {ref}`rate and distortion <sec-rate-distortion>`.
 #
-# A few rounds help, and ten help more than two ({ref}`experiment <exp-rounds>`). The classifiers do not recognize, in excess over real digits, 26.7 ± 0.2 % of 1,000 samples at first, 13.6 ± 0.5 % after two rounds, 8.9 ± 0.6 % after ten and 9.1 ± 0.3 % after a hundred. The Fréchet distance from the training digits, which also sees what is missing, is 95 ± 2, 62 ± 3, 45 ± 2 and 46 ± 4. It is not the sharpness: for the first images, made as sharp as after ten rounds, the share is 26.8 ± 0.2 %. Two other networks of similar likelihood behave in the same way; after short trainings the two measures disagree about more than two rounds. What the rounds do not keep is the image: after ten, 30 ± 1 % show another digit than at first; after a hundred it is 48 ± 1 %, and 26 ± 2 % have a twin.
+# A few rounds help, and ten help more than two ({ref}`experiment <exp-rounds>`). The classifiers do not recognize, in excess over real digits, 26.7 ± 0.2 % of 1,000 samples at first, 13.6 ± 0.5 % after two rounds, 8.9 ± 0.6 % after ten and 9.1 ± 0.3 % after a hundred. The Fréchet distance from the training digits, which also sees what is missing, is 95 ± 2, 62 ± 3, 45 ± 2 and 46 ± 4. It is not the sharpness: for the first images, made as sharp as after ten rounds, the share is 26.8 ± 0.2 %. Two other networks of similar likelihood behave in the same way up to ten rounds; after a hundred, one of them has a larger distance than at first; after short trainings the two measures disagree about more than two rounds. What the rounds do not keep is the image: after ten, 30 ± 1 % show another digit than at first; after a hundred it is 48 ± 1 %, and 26 ± 2 % have a twin.
 #
 # With the exact posterior as encoder, a round of samples would be a step of Gibbs sampling, which does not change the distribution of the model's samples. With our encoder it does change: after ten rounds of sampling the classifiers do not recognize 15.3 ± 0.4 % ({ref}`experiment <exp-rounds>`). So for the model's own samples our encoder is not the posterior.
 #

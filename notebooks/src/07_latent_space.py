@@ -112,7 +112,7 @@ fig
 # - **The pull alone** brings the codes together, as points. If all are halved and the decoder's first weights doubled, the images stay and the penalty falls.
 # - **Both** leave no way out: the pull fixes the scale on which the noise counts. Where the Gaussians overlap, the decoder must draw one image for all, so neighbors look alike.
 #
-# By how much do they overlap? The prior, cut to a part of probability $f$, has the KL divergence $- \log f$ from the whole. So a Gaussian with $K$ nats fills roughly $e^{-K}$ of the prior, which 20,000 training digits share (first lines below, for the plane; the effective number is $1 / \sum_i w_i^2$ for weights $w_i \propto q_\phi(z \mid x_i)$ that add up to one).
+# By how much do they overlap? Restricted to a region of probability $f$, the prior has the KL divergence $- \log f$ from itself. So a Gaussian with $K$ nats covers roughly the fraction $e^{-K}$ of the prior, and $20{,}000\, e^{-K}$ training digits meet at one place (first lines below, for the plane; the effective number is $1 / \sum_i w_i^2$ for weights $w_i \propto q_\phi(z \mid x_i)$ that add up to one).
 #
 # And do draws of the prior show digits? The table has the fraction that two classifiers with an extra class "no digit" ({ref}`chapter 10 <sec-ddpm-samples>`) do *not recognize*, less that of real digits (so it can be negative), for a VAE and an autoencoder of the same layers; ± is one standard error.
 
@@ -268,7 +268,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. (A continuous decoder cannot follow every jump of that average, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
+# So the blur is what images with overlapping Gaussians do not have in common. (This decoder does not follow every steep change of that average, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -306,10 +306,10 @@ for name, z in {"means": q.mean, "draws": q.sample()}.items():
 # | what for | take | because |
 # |---|---|---|
 # | looking at samples | the mean of $p_\theta(x \mid z)$ | the draw adds independent noise |
-# | comparing distributions, compressing | a draw of $x$ | means vary too little |
+# | comparing distributions | a draw of $x$ | means vary too little |
 # | features, search, ends of an interpolation | the mean of $q_\phi(z \mid x)$ | unused latents add noise (last lines above) |
 # | an edit | the mean of $q_\phi(z \mid x)$, or a draw | the mean is repeatable; draws show what the code leaves open |
-# | training, bound, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
+# | training, bound, compressing, information | a draw of $z$ | the bound averages over $q$; a mean hides the uncertainty |
 #
 # *Sources: B16.*
 
@@ -512,12 +512,12 @@ for tau in (0.0, 0.6, 1.0, 1.4):
     print(f"{tau:<11}  {shown:>14}  {images.flatten(1).var(0).sum():18.0f}")
 
 # %% [markdown]
-# At zero all images are the decoded origin. The belief holds here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. After only eight epochs of training it is the other way round ({ref}`experiment <exp-temperature>`). The hope is that the decoder is best where the prior is densest, at the origin. But in many dimensions hardly any code lies there, and a low temperature showed more digits only in the VAEs whose origin decodes to a digit.
+# At zero all images are the decoded origin. The belief holds here: the lower the temperature, the fewer images show no digit, and the fewer different ones there are. With another network after only eight epochs it is the other way round ({ref}`experiment <exp-temperature>`). The hope is that the decoder is best where the prior is densest, at the origin. But in many dimensions hardly any code lies there, and a low temperature showed more digits only in the VAEs whose origin decodes to a digit.
 #
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
 #
-# From the record ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And after eight epochs of training, with three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %.
+# From the record ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. And with that network after eight epochs, over three seeds, it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, and of the origins 98.3 ± 0.0 %.
 # :::
 
 # %% [markdown]
@@ -579,7 +579,7 @@ both_maps(tables, "correlation")
 #
 # In the annealed network the gap is larger for all factors but the elevation (box). Is that the work of the schedule, or of one run? With smaller VAEs, over three seeds, the falling weight raises the gap on average and lowers the bound, but a single run can show hardly any of it ({ref}`experiment <exp-disentanglement>`). {cite:t}`locatello2019` found over thousands of runs that such scores vary as much between seeds as between methods.
 #
-# :::{depth-start} the falling weight raises the gap on average, not in every run
+# :::{depth-start} the falling weight raises the gap on average, in one run hardly
 # :::
 # {numref}`fig-mig` has the gap of each factor.
 
@@ -835,7 +835,7 @@ for name, model in models.items():
     print(f"{name:8}  {measured:9}  {price:7.1f}  {gaps[name].mean():15.2f}  {after:5.2f}")
 
 # %% [markdown]
-# The plain network, whose variances are about equal, loses less, as the formula predicts. (This loss is an upper bound: an encoder trained anew might lose less.) The differences between the variances are large in the annealed network; in a second run, where they stayed small, so did the gap.
+# The plain network, whose variances are about equal, loses less, as the formula predicts. (This loss is an upper bound: an encoder trained anew might lose less.) The differences between the variances are large in the annealed network; in smaller ones they were large also where the gap stayed small ({ref}`experiment <exp-disentanglement>`).
 #
 # Why do azimuth and light lie on separate axes? Our guess, untested: under the falling weight one had its latent while the other was still near the prior; then their variances differed widely, and later nothing rotated them.
 #

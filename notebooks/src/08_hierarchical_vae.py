@@ -142,7 +142,7 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The model of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The model of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is, by these estimates, only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
@@ -248,7 +248,7 @@ fig
 #
 # Why then does the order matter? The steps of $q$ are Gaussians made by networks, and three things speak for top-down.
 #
-# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. Below the top, a bottom-up step $q(z_{t+1} \mid z_t)$ has no such partner: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
+# - *It has the order of the model.* On each level $q(z_t \mid z_{t+1}, x)$ and $p_\theta(z_t \mid z_{t+1})$ are distributions of the same variable, given the same one, so their KL divergence is a formula. Below the top, a bottom-up step $q(z_t \mid z_{t-1})$ has another condition than $p_\theta(z_t \mid z_{t+1})$: to turn it around takes the marginals $q(z_t \mid x)$ {eq}`eq-reversal`, which networks do not give. So its part of the bound is estimated by draws.
 # - *Every level sees the image.* Bottom-up only $z_1$ does. An exact $q$ needs no more {eq}`eq-bottom-up-posterior`, but in training a level above sees a draw of $z_1$, at first mostly noise. And $q(z_1 \mid x)$ stays a single Gaussian, where top-down it is the mixture {eq}`def-two-marginals`.
 # - *Every level knows what was drawn above it*, and adds only what is missing.
 #
@@ -319,7 +319,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 #
 # What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than $p(z_T)$, from which samples start. And the KL divergence of level $t$ counts the nats that the image adds to what the model expects from $z_{t+1}$. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
 #
-# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but varies more and can be negative.) The function, `elbo_terms`, is that of chapter 3.
+# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but can be negative; alone it varies more, the sum over levels need not.) The function, `elbo_terms`, is that of chapter 3.
 #
 # **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Rejected are the KL divergences between the marginals of each level, and the mean of $z_{t+1}$ in place of a draw. The bound is compared with draws from `elbo_terms`; its other side is $\log p(x)$ minus the KL divergence from the posterior {eq}`eq-elbo-gap`, and a bound that forgets the levels below the top is rejected.
 
@@ -528,7 +528,7 @@ show(HierarchicalVae.inner, normal_product, docstring=False)
 #
 # with the variance $\tau^2$ of $q(z_2 \mid x)$. It is smallest at $1 / \tau^2 = 1 / V + P \delta^2$; insert that. $\square$
 #
-# With $c = 1$ the best ladder loses 0.290 nats, whatever the training. One more parameter, a factor of $z_2$ in the mean of the message, is enough to lose nothing: the message is then centered at $x - c z_2$.
+# With $a = 0.9$, $s_1^2 = 0.3$, $s_0^2 = 0.09$ and $c = 1$ the best ladder loses 0.290 nats, whatever the training. One more parameter, a factor of $z_2$ in the mean of the message, is enough to lose nothing: the message is then centered at $x - c z_2$.
 #
 # **Check.** For {eq}`eq-message-factor`, a finite example has three values for $z_1$, four for $z_2$, and tables of random probabilities for one fixed $x$. If the table $p(x \mid z_1, z_2)$ is a column times a row, the exact posterior must be the prior times the column, normalized; if conversely the posterior is a prior times an arbitrary message, all $2 \times 2$ determinants of the table must vanish. A table with one entry changed by a tenth is rejected.
 
@@ -807,7 +807,7 @@ plots.bars(
 )
 
 # %% [markdown]
-# **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold half a nat or more there ({ref}`experiment <exp-levels>`): with normalization it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
+# **Which levels die.** The top of the independent levels is dead, at three learning rates and after four times the steps, too. The other forms hold about half a nat there, the ladder less at the largest rate ({ref}`experiment <exp-levels>`): with normalization it was enough that levels of $q$ depend on each other, shared or not. And level 2 of the independent form is active, so there the gain outweighs the cost {eq}`eq-level-above`.
 #
 # **Why can a level die that the model could use?** $z_1$ alone can carry the whole image, so a level above it helps only by making $p_\theta(z_1 \mid z_2)$ a better prediction of $z_1$. This gain comes late, once the prediction has been learned; the KL divergence of $z_2$ counts from the first step. So its $q$ can settle at the prior first, and a dead level does not come back: where nothing below uses it, only the KL divergence has a gradient, and keeps it there. ({cite:t}`sonderby2016` found upper levels inactive in deeper bottom-up models.)
 #

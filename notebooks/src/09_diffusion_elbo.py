@@ -289,7 +289,7 @@ for name, s in three.items():
 # \log w = \log \frac{p(x_T) \prod_{t=1}^{T} p_\theta(x_{t-1} \mid x_t)}{\prod_{t=1}^{T} q(x_t \mid x_{t-1})} .
 # $$ (eq-line-product)
 #
-# The model goes down and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the latent above. A KL divergence compares two distributions of one variable under one condition, so no two of these factors make one.
+# The model goes down and $q$ goes up: the factor of $x_t$ in $q$ is given the latent below, that in the model the latent above. A KL divergence compares two distributions of one variable under one condition, so below the top no two of these factors make one.
 #
 # **2. Turn each step of $q$ around,** by Bayes' rule. Without a condition on $x$ this needs $q(x_{t-1})$ and $q(x_t)$, mixtures over all data, which are unknown. *With the condition everything in it is a Gaussian that we know.* And the condition is free: given $x_{t-1}$, the noise of a step does not depend on $x$. For $t \ge 2$ (at $t = 1$ there is nothing to turn, since $x_0$ *is* $x$),
 #
@@ -542,7 +542,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. So $\tilde\beta_t$ is smaller than $1 - \bar\alpha_{t-1}$, and than $\beta_t$, that given $x_t$ alone for data of variance 1: $1 / \beta_t = \alpha_t / \beta_t + 1$. At $t = 1$ the variance is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. So $\tilde\beta_t$ is smaller than the variance given the image alone, $1 - \bar\alpha_{t-1}$, and than that given $x_t$ alone, for data of variance 1 $\beta_t$: $1 / \beta_t = \alpha_t / \beta_t + 1$. At $t = 1$ the variance is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
@@ -929,7 +929,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and the flattest weight in {numref}`fig-five-weights`: after the first hundred steps it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so. The price: the loss bounds no likelihood any more. {ref}`Chapter 10 <sec-thrown-away>` has both sides of it.
+# **Why predict the noise, and why drop the weights?** The noise has variance 1 at all times, and after the first hundred steps the flattest weight in {numref}`fig-five-weights`: there it varies by a factor of two, while an error of the image costs several billion times as much at $t = 2$ as at the end. {cite:t}`ho2020` leave the weight out: the plain squared error $\lVert \varepsilon - \hat\varepsilon_\theta(x_t, t) \rVert^2$ is the {term}`simple loss` {eq}`def-simple-loss`. At a *single* $t$ a weight changes nothing: the best estimate is the conditional mean. It matters because all $t$ share one network. Without it the lowest noise counts less, and the network can attend to the harder tasks at more noise; {cite:t}`ho2020` drew better samples so. The price: the loss bounds no likelihood any more. {ref}`Chapter 10 <sec-thrown-away>` has both sides of it.
 #
 # **One random time is enough.** The bound is a *sum* over $t$, and each term needs one $x_t$. So draw one $t$, and multiply its term by $T$: $\ell_t(x, \varepsilon)$ is minus the KL divergence of step $t$ at this $x_t$, or $\log p_\theta(x \mid x_1)$ for $t = 1$.
 #
@@ -1173,7 +1173,7 @@ plots.curves(
 # %% [markdown]
 # In {numref}`fig-gap` more steps close the gap for $\beta_t$, and not for $\tilde\beta_t$. The optimal variances lose only the prior's term, at *any* number of steps. Why does $\tilde\beta_t$ lose 0.29 nats per dimension in the limit of this schedule? It is the variance for a known image. But next to the data the noise in $x_t$ is of the size of the step, both small beside the width of the data: on that scale $x_t$ does not say where the image is, and the true variance is nearly $\beta_t$, while $\tilde\beta_t$ is about $\frac12 \beta_t$ at $t = 2$, $\frac23 \beta_t$ at $t = 3$, and so on, however fine the schedule. (Here $\mathrm{SNR}_1$ grows with $T$; between fixed ends $\tilde\beta_t / \beta_t$ tends to 1, and this loss vanishes.)
 #
-# On other data the true steps are not Gaussian, so even the best variances lose something, less with more steps.
+# On other data the true variance depends on $x_t$ and on the direction, so even the best $\sigma_t^2$ lose something, less with more steps.
 #
 # :::{depth-start} Gaussian data test any diffusion code, and the variances of a known image lose half of Euler's constant
 # :::
@@ -1261,7 +1261,7 @@ _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# What the bound loses on the ring, against the known density of the data. `optimal_reverse_var` computes the optimal variances from the error of the predicted noise, also for images {cite:p}`bao2022`. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, because the true steps are mixtures, and less with three hundred.
+# What the bound loses on the ring, against the known density of the data. `optimal_reverse_var` computes the optimal variances from the error of the predicted noise, also for images {cite:p}`bao2022`. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, mostly because the true variance depends on $x_t$ and on the direction, and less with three hundred.
 
 
 # %% tags=["numbers"]
