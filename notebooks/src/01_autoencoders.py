@@ -240,7 +240,7 @@ print("the same matrix as the package's:", same)
 # (V R^{-1})(R\, W)\, x = V W x .
 # $$ (eq-rotation)
 #
-# The codes may be rotated, stretched and sheared, and the reconstructions stay. So a single coordinate has no meaning of its own. Unique, if $\lambda_d > \lambda_{d+1}$, is the projection $VW$ onto the first $d$ eigenvectors.
+# The codes may be rotated, stretched and sheared, and the reconstructions stay. So a single coordinate has no meaning of its own. Unique, if $\lambda_d > \lambda_{d+1}$ and $S$ is invertible, is the projection $VW$ onto the first $d$ eigenvectors.
 #
 # **Check.** That every local minimum is a global one holds for an invertible covariance with distinct eigenvalues. For {eq}`eq-pca-loss` the left side runs 10,000 digits through encoder and decoder; the right side needs only the eigenvalues. Rejected are the eigenvalues of data that are not centered, and a sum with one eigenvalue too many. That nothing is lower, a search from random weights by `minimize` (L-BFGS, a quasi-Newton method) confirms on digits of 4 × 4 pixels. It finds the projection of PCA ($\lambda_d > \lambda_{d+1}$ here), with other weights; they are those of {eq}`eq-rotation`, where $R$ in place of $R^{-1}$ is rejected.
 
@@ -358,7 +358,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# In {numref}`fig-dimensions` the networks stay ahead: after ten epochs they have 33.9 ± 0.1 with 2 dimensions, 8.81 ± 0.01 with 16 and 3.17 ± 0.02 with 64, where PCA has 43.6, 21.06 and 7.09 ({ref}`experiment <exp-code-dimension>`). After one epoch the curves seem to cross. At 32 they have 14.5 ± 0.0 then, against 13.2 of PCA. But an affine network, of which PCA is the best possible, has 19.4 ± 0.3 after one epoch ({ref}`experiment <exp-code-dimension>`). So the crossing shows how short the training is.
+# In {numref}`fig-dimensions` the networks stay ahead: after ten epochs they have 33.9 ± 0.1 with 2 dimensions, 8.81 ± 0.01 with 16 and 3.17 ± 0.02 with 64, where PCA has 43.6, 21.06 and 7.09 ({ref}`experiment <exp-code-dimension>`). After one epoch the curves seem to cross. At 32 they have 14.5 ± 0.0 then, against 13.2 of PCA. But an affine network, of which PCA is the best possible, has 19.4 ± 0.3 after one epoch ({ref}`experiment <exp-code-dimension>`). So the crossing shows that one epoch at this rate is not enough.
 #
 # :::{depth-end}
 # :::
@@ -425,7 +425,7 @@ plots.image_rows(rows)
 # %% [markdown]
 # In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps how the classes differ on average, and PCA's does, too.
 #
-# Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With 16 inputs, not 784, a classifier needs fewer labels; with many it misses what the code dropped.
+# Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With few labels this may help, though not by the number of inputs: 16 principal components are no better than 784 pixels. With many, a classifier misses what the code dropped.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four kinds of input. Lines: mean over separate sets of labels; bands: worst to best.", "name": "fig-labels"}}
 features = {
@@ -617,7 +617,7 @@ plots.image_rows({name: rows.clamp(0, 1) for name, rows in seen.items()})  # gra
 #
 # The factor is the part of the observed variance $\lambda_j + \sigma^2$ that is data. Every direction is shrunk; one with $\lambda_j \ll \sigma^2$ is erased together with its noise. Edges lie in such directions: hence the blur.
 #
-# :::{depth-start} a wide code is useful if it was trained to remove noise
+# :::{depth-start} a wide code is useful even untrained; learning to copy spoils it, removing noise can improve it
 # :::
 # For one linear map $A$ and centered data with covariance $S$ the loss is
 #
@@ -838,10 +838,10 @@ def follow(denoise, x, num_steps, eta=0.1, sigma=0.5):
 
 with torch.no_grad():
     start = 0.5 * torch.randn(300, 1, 28, 28)
-    for name, network in {"denoiser": dae, "plain autoencoder": model}.items():
-        lost = unrecognized(network(follow(network, start, num_steps=200)))
+    for name, network in {"denoiser": dae, "plain network": model}.items():
+        lost = unrecognized(dae(follow(network, start, num_steps=200)))
         found, error = 100 * (1 - lost.value), 100 * lost.standard_error
-        print(f"{name}: {found:.0f} +- {error:.0f} % of 300 images are digits")
+        print(f"arrows of the {name}: {found:.0f} +- {error:.0f} % of 300 images are digits")
 
 
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of ten images. At the start faint gray strokes; after twenty steps thin fragments; after a hundred and two hundred steps most images show white digits, some broken."}, "figure": {"caption": "The denoised image $r(\\tilde{x})$ on the way from noise, after so many steps {eq}`def-noisy-steps`, with one denoiser at one noise level.", "name": "fig-follow"}}
@@ -853,7 +853,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; the same architecture trained without noise rarely does. Many noise levels, from much to little, make a *diffusion model*.
+# Two classifiers counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; along the arrows of the same architecture trained without noise they are rarer, denoised in the same way. Many noise levels, from much to little, make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
@@ -881,7 +881,7 @@ plots.image_rows(rows)
 #
 # Little noise acts like a penalty where the reconstruction is good: to first order it changes the reconstruction by $J \varepsilon$, with the Jacobian $J$ of $f \circ g$, and the mean of $\lVert J \varepsilon \rVert^2$ is $\sigma^2 \lVert J \rVert_F^2$. So noise penalizes the Jacobian of the whole reconstruction, {eq}`def-contractive-loss` that of the encoder alone.
 #
-# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and under noise or attack the codes of all disturbed copies of an image must decode to that image, so that small steps of the code off the manifold change little. That images between two codes change without a jump proves nothing: with a continuous decoder they always do. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three.
+# Why are the latent spaces of all three called smoother? Nearby images get nearer codes than in the plain network, relative to the variance of the codes; and with noise or attack all codes of disturbed copies of an image, which lie around its own, must decode to it: small steps of the code off the manifold change little. That images between two codes change without a jump proves nothing: with a continuous decoder they always do. What can be measured is the length of the decoded path relative to the distance of its ends, 1 without detours: on average over a hundred pairs of a 3 and an 8, it is smaller for all three.
 #
 # :::{depth-start} little noise is a penalty on a Jacobian; robust codes have direct paths
 # :::
@@ -1169,7 +1169,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples fill a tiny volume near zero: only 10 of the 60,000 training codes are there. So the decoder had no reason to draw digits there. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples lie near zero, where this network has the codes of faint images: at half the brightness, the code of a digit is half as long (box). No training image is faint. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #
@@ -1187,6 +1187,9 @@ with torch.no_grad():
 radius = normal.norm(dim=1).max()
 inside = int((train_codes.norm(dim=1) < radius).sum())
 print(f"All 2,000 random codes lie within {radius:.1f} of zero, and of 60,000 real ones {inside}.")
+with torch.no_grad():
+    long = [model.encode(light * test.images).norm(dim=1).mean().item() for light in (1, 0.5)]
+print("Mean length of a digit's code: {:.1f}, at half the brightness {:.1f}.".format(*long))
 
 # %% [markdown]
 # The two classifiers miss about one real digit in fifty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %.

@@ -273,7 +273,7 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. Likewise $n$ values that are typical of $q$ are $e^{n D(q \Vert p)}$ times less probable under $p$, so samples from $p$ look like that with a probability of about $e^{-n D(q \Vert p)}$. A fair coin $p$ looks like $q$, one with two heads, with the probability $2^{-n}$, as $D(q \Vert p) = \log 2$; the other way around it is infinite, since two heads never show tails.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. Likewise $n$ values typical of $q$ are less probable under $p$ by the factor $e^{-n D(q \Vert p)}$; about so probable it is that samples from $p$ look as if they came from $q$. A fair coin $p$ looks like $q$, one with two heads, with the probability $2^{-n}$, as $D(q \Vert p) = \log 2$; the other way around it is infinite, since two heads never show tails.
 #
 # Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. On a test set one such point hides what the model does elsewhere. Added noise prevents such zeros.
 #
@@ -452,7 +452,7 @@ plots.curves(
 # %% [markdown]
 # Why? Leaving out half of an equal mixture costs at most $\log 2 = 0.69$ nats, however far away that half is: where $q$, the other half, has mass, it is at most twice as dense as $p$. A Gaussian over both modes has mass in the valley between them, where $\log p$ falls with the square of the distance, and its reverse KL has no bound. So the reverse fit chooses a mode as soon as the valley costs more.
 #
-# :::{depth-start} to leave out a mode costs log 2 in reverse, the squared distance forward
+# :::{depth-start} to leave out a mode costs log 2 in reverse, a quarter of the squared distance forward
 # :::
 # The distance at which the two searches of {numref}`fig-mode-choice` become equal:
 
@@ -597,7 +597,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. In the limit of small changes $\delta$ of a model's parameters this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of a model's parameters this is exact, if its density is smooth in them and its support does not move: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -1004,7 +1004,7 @@ verify("eq-pinsker", 2 * total_variation**2, kl(p, q), at_most(1e-15), rejects=w
 # \mathbb{E}_q \big[ (r - 1) - \log r \big] = D_{\mathrm{KL}}(q \,\Vert\, p) ,
 # $$ (eq-nonnegative-estimator)
 #
-# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is smaller; where they are far apart, $r$ itself varies ever more: for Gaussians of unit variance that of $k_3$ is smaller below a shift of the mean of 1.12, and that of $k_1$ above ({numref}`fig-estimators`, left).
+# if $p$ has no mass outside the support of $q$. {cite:t}`schulman2020` calls this estimator $k_3$. None of its samples is negative, since $\log r \le r - 1$. Where the distributions are close, $r - 1$ cancels most of $-\log r$ and the variance is usually smaller; where they are far apart, $r$ itself varies ever more: for Gaussians of unit variance that of $k_3$ is smaller below a shift of the mean of 1.12, and that of $k_1$ above ({numref}`fig-estimators`, left).
 #
 # :::{depth-start} which estimator is better depends on the pair; both can mislead
 # :::

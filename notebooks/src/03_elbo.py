@@ -397,7 +397,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) \le \log p(x) .
 # $$ (eq-elbo-bound)
 #
-# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is nearest to the posterior, which nobody computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ prefers one mode to all of them.
+# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is nearest to the posterior, which nobody computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ leaves out modes that lie far apart.
 #
 # :::{depth-start} Jensen's inequality gives the bound in one line, but not the gap
 # :::
@@ -600,7 +600,7 @@ verify("eq-elbo-terms", terms.elbo, elbo, monte_carlo, rejects=plus)
 # \mathrm{ELBO}(x) = \mathbb{E}_q \log p(x, z) + H(q) ,
 # $$ (eq-elbo-entropy)
 #
-# and the entropy $H(q)$ does not depend on $\theta$. (It keeps $q$ from shrinking to a point, where it would fall without limit.) So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
+# and the entropy $H(q)$ does not depend on $\theta$. (It keeps $q$ from shrinking to a point, where, for continuous $z$, it would fall without limit.) So the M-step maximizes $\mathbb{E}_q \log p_\theta(x, z)$, like fitting a model whose latents are observed.
 #
 # If $q$ may be any distribution, this is the {term}`EM algorithm` {cite:p}`dempster1977,neal1998`. If $q$ must stay in a family, such as the Gaussians, the E-step takes the best member, and the method is {term}`variational EM` {cite:p}`jordan1999,blei2017`. Why does raising a bound raise the likelihood? Because after an exact E-step there is no gap left to close. (There the gap has its minimum, zero, so the slopes agree, as in {numref}`fig-touching`.)
 #
@@ -1094,7 +1094,7 @@ print(f"log-likelihood {fallen[0]:7.2f} -> {fallen[1]:7.2f}")
 # (sec-bits-back)=
 # ## The bound as a file size: bits-back coding
 #
-# What is a nat of the bound good for? With probabilities one can compress: a symbol of probability $p$ takes $-\log_2 p$ bits ({ref}`chapter 2 <sec-kl-definition>`). But our model cannot compute $p(x)$. It can send a latent, in $-\log_2 p(z)$ bits, and then $x$ by the decoder, in $-\log_2 p(x \mid z)$ bits. That is too much: the finer $z$ is written down, the more it takes, although any latent near it would do as well. *Bits-back coding* {cite:p}`hinton1993,townsend2019` uses this freedom. The sender does not draw $z$ from $q$ at random, but lets bits of the message written so far choose it. The receiver, who ends up with $z$ and $x$, knows $q(z \mid x)$ too, sees which bits must have chosen this $z$, and has $-\log_2 q(z \mid x)$ bits back. What remains is the bound:
+# What is a nat of the bound good for? With probabilities one can compress: a symbol of probability $p$ takes $-\log_2 p$ bits ({ref}`chapter 2 <sec-kl-definition>`). But our model cannot compute $p(x)$. It can send a latent, in $-\log_2 p(z)$ bits, and then $x$ by the decoder, in $-\log_2 p(x \mid z)$ bits. That is too much: the finer $z$ is written down, the more it takes, although any latent near it would do as well. *Bits-back coding* {cite:p}`hinton1993,townsend2019` uses this freedom. The sender takes bits off the message written so far and lets them, in place of a random generator, choose $z$ from $q$. The receiver decodes $z$ and $x$, computes $q(z \mid x)$, and recovers the bits that chose $z$: $-\log_2 q(z \mid x)$ bits are back. What remains is the bound:
 #
 # $$
 # \begin{aligned}

@@ -429,7 +429,7 @@ for by in (by_path, by_score):
     verify("eq-example-gradients", both, truth, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **In an encoder** the network takes $x$ and returns a mean for each latent and the logarithm of a standard deviation (the logarithm, so that every output is allowed), and the sample is
+# **In an encoder** the network takes $x$ and returns a mean for each latent and the logarithm of a variance (the logarithm, so that every output is allowed), and the sample is
 #
 # $$
 # z = \mu_\phi(x) + \sigma_\phi(x) \odot \varepsilon , \qquad \varepsilon \sim \mathcal{N}(0, I) ,
@@ -455,7 +455,7 @@ for by in (by_path, by_score):
 # That $z$ is Gaussian does not follow from mean and covariance, which uniform noise of variance 1 would have as well. It says that every projection is Gaussian:
 #
 # $$
-# \Pr\Big( u^\top (z - \mu) \le c\, \sqrt{u^\top \Sigma\, u} \Big) = \Phi(c) \qquad \text{for every direction } u \ne 0 ,
+# \Pr\Big( u^\top (z - \mu) \le c\, \sqrt{u^\top \Sigma\, u} \Big) = \Phi(c) \qquad \text{for every direction } u \text{ with } u^\top \Sigma\, u > 0 ,
 # $$ (eq-projection)
 #
 # because $u^\top (z - \mu) = (A^\top u)^\top \varepsilon$ is a sum of independent Gaussians with the variance $\lVert A^\top u \rVert^2 = u^\top \Sigma\, u$. The diagonal root of {eq}`def-encoder-draw` is $A = \operatorname{diag}(\sigma_\phi(x))$.
@@ -574,7 +574,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # (sec-gradient-noise)=
 # ## Why the path-wise gradient varies less, and why one sample is enough
 #
-# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots. (With $\sigma$ in the place of 1 the first is $4 \sigma^2$; the second contains $f^2 / \sigma^2$ and grows as $\sigma$ falls.)
+# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots. (With $\sigma$ in the place of 1 the first is $4 \sigma^2$; the second contains $f^2 / \sigma^2$: without a baseline, unless $m = 0$, it grows without limit as $\sigma \to 0$.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Relative standard deviation against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
 dims, c = torch.logspace(0, 3, 31), 0.5
@@ -662,7 +662,7 @@ assert [round(factor.item()) for factor in score / path] == [4, 10]
 # \operatorname{Var}\, \hat g = \frac{1}{N} \Big( \underbrace{\operatorname{Var}_x\, \mathbb{E}_z\, g}_{\text{between images}} + \frac{1}{M}\, \underbrace{\mathbb{E}_x \operatorname{Var}_z\, g}_{\text{between samples}} \Big) .
 # $$ (eq-one-sample)
 #
-# Its cost is $N M$ passes through the decoder. At a given cost the second part is always the same, while the first falls only with the number of images. So new images with one sample each beat more samples of the same images.
+# Its cost is $N M$ passes through the decoder, if those of the encoder are not counted. At a given cost the second part is always the same, while the first falls only with the number of images. So new images with one sample each beat more samples of the same images. (If an encoder pass costs as much as one of the decoder, two samples are better where less than a third of the variance is between images.)
 #
 # **Check.** Means of 16 images with four samples each, 20,000 times, in the solvable model, where both parts have closed forms. The check rejects the formula without the part between images, and all samples taken as independent.
 
@@ -1193,9 +1193,9 @@ plots.curves(
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
-# - *Relax*: replace the variable by a number between 0 and 1, smooth in $\eta$, that tends to a Bernoulli variable as a *temperature* $\tau$ goes to 0, the sigmoid of the log-odds plus logistic noise, divided by $\tau$: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
+# - *Relax*: replace the variable by the sigmoid of $(\eta + \log \frac{u}{1 - u}) / \tau$ with uniform $u$, which is smooth in the log-odds $\eta$ and tends to a Bernoulli variable as the *temperature* $\tau$ goes to 0: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
 # - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts from $f(z)$ that of a relaxed variable drawn given $z$, and adds the lost gradient as the difference of two path-wise ones. It is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
-# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is biased unless $f$ is linear: $f'$ at the sample stands in for $f(1) - f(0)$ (box).
+# - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is unbiased for linear $f$, in general not: $f'$ at the sample stands in for $f(1) - f(0)$ (box).
 #
 # Which is best, if all may evaluate $f$ equally often? Take six Bernoulli latents, for which the bound is a sum over 64 states, and a linear decoder with random weights, $x \mid z \sim \mathcal{N}(W z, I)$ with ten pixels. Each estimate evaluates $f$ six times: six samples, three pairs of DisARM, or two of REBAR, which needs $f$ at three points.
 
@@ -1231,7 +1231,7 @@ def given(eta, z, v):
 
 
 # %% [markdown]
-# :::{depth-start} straight-through is right for a linear f only, and REBAR is unbiased because the product rule holds for its control variate, too
+# :::{depth-start} straight-through is right for a linear f, in general not, and REBAR is unbiased because the product rule holds for its control variate, too
 # :::
 #
 # For one variable straight-through estimates

@@ -385,7 +385,7 @@ print("less than a hundredth of a nat short:", (log_p - bound(t_end, s_end)).ite
 # \mathbb{E}\, \lVert x - c u - v \rVert^2 = d\, (\sigma - c)^2 + \lVert \mu - v \rVert^2 ,
 # $$ (eq-all-x)
 #
-# and only $c = \sigma$, $v = \mu$ make it zero. Then $- d \log s$ grows without limit as $s \to 0$: the supremum is $+ \infty$. Half of the objective is missing, the KL, which grows like $- d \log t$. Nor can the encoder's noise go to zero alone: the KL of $\mathcal{N}(u, t^2 I)$ from a point mass is infinite for every $t > 0$.
+# and only $c = \sigma$, $v = \mu$ make it zero. Then $- d \log s$ grows without limit as $s \to 0$: the supremum is $+ \infty$. Half of the objective is missing, the KL, which grows like $- d \log t$. And with $s = 0$ every encoder noise $t > 0$ is too much: the KL of $\mathcal{N}(u, t^2 I)$ from the posterior, a point mass, is infinite.
 #
 # **Check.** The formula is compared with the log-density of the decoder. Without the factor $d$ (entry E8) it is rejected.
 
@@ -887,7 +887,7 @@ print(
 #
 # With sixteen other draws of the data, and other rates and steps, it is the same ({ref}`experiment <exp-spectrum>`). With the data as they are, the training stays 0.80 ± 0.06 nats short in the bound, 0.33 ± 0.03 at four times the learning rate, 0.22 ± 0.03 with four times the steps; divided by one number, 0.017 ± 0.012 at the same rate and steps, and 0.008 ± 0.004 if each input is divided by its own standard deviation. The shape remains: in 19 ± 10 % of the trainings on divided data, axes are still mixed, and in none of them with four times the steps, which end 0.0002 nats short.
 #
-# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.50 ± 0.02 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.35 ± 0.04 if the learning rates alone are; with both it is 0.017 ± 0.012, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by the standard deviation, one for all inputs or one for each.
+# Why does the unit matter? The decoder's weights are measured in it, those of the encoder in its inverse. But the initial weights do not know the unit, and Adam moves every weight by about the learning rate in each step. In the old unit, the training is still 0.50 ± 0.02 nats short if the initial weights alone are multiplied as a change of unit would multiply them, and 0.35 ± 0.04 if the learning rates alone are; with both it is 0.017 ± 0.012, since it then repeats the training on the divided data ({ref}`experiment <exp-spectrum>`). So standardize the inputs before you look for a better optimizer: subtract the mean, and divide by the standard deviation, one for all inputs. (One for each changes the model: other directions may rise above the water level.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three matrices with eight columns. Above, two rows, white but for two dark blue cells: each latent points along one of the first two eigenvectors. In the middle three rows, each with several blue cells among the first three columns. Below three rows with one dark blue cell each."}, "figure": {"caption": "Directions of the latents after training with the bound. Above the easy data: each latent is an axis. In the middle the hard data, where the axes are still mixed after as many steps; below the same data, rescaled.", "name": "fig-axes"}}
 fig, panels = plots.figure(rows=3, height=2.2)
@@ -953,7 +953,7 @@ print("rescaled, a hundred times less:", bool(conditions["rescaled"] < condition
 # :::{depth-end}
 # :::
 #
-# In all these models the posterior was Gaussian, with one covariance for all $x$, diagonal in the right axes; so an encoder could match it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, as nothing in them was linear; the water level and the axes do not. The gap can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
+# In these Gaussian models the posterior had one covariance for all $x$, diagonal in the right axes; so an encoder could match it. With a nonlinear decoder it need not be, and then a gap remains, as on the ring of {numref}`fig-ring-bound`. The best noise {eq}`eq-learned-sigma` and the effect of $\beta$ {eq}`eq-beta-level` stay exact there, as nothing in them was linear; the water level and the axes do not. The gap can be reduced by a decoder that learns to have simpler posteriors, by a richer family for $q$, or by several latents in sequence, each with a simple distribution given the next. This book takes the third way, from {ref}`hierarchical VAEs <sec-hvae-chain>` to diffusion models.
 
 # %% [markdown]
 # (sec-toys-exercises)=
@@ -1166,7 +1166,7 @@ exercises.check_hidden(hidden_variance)
 # (sec-toys-summary)=
 # ## Summary
 #
-# - The bound of a Gaussian VAE is a balance: a precise code costs nats, a blurred one costs squares {eq}`eq-affine-elbo`. Both noises stand in both terms, so the terms have to be maximized together {eq}`eq-ridge-value`.
+# - The bound of a Gaussian VAE is a balance: a precise code costs nats, a blurred one costs squares {eq}`eq-affine-elbo`. The encoder's noise stands in both terms, so the terms have to be maximized together {eq}`eq-ridge-value`.
 # - With free means every noise up to the data's reaches the same bound {eq}`eq-whole-family`. The bound does not measure how much the latent says, and collapse can be optimal.
 # - The decoder's noise is a water level: what varies less gets no latent {eq}`eq-water-filling`. Every squared error implies a level {eq}`eq-sum-of-squares`, and so does $\beta$ {eq}`eq-beta-level`.
 # - The linear VAE is probabilistic PCA {eq}`eq-ppca-likelihood`, with a weak preference for the principal axes {eq}`eq-turn-gap`.

@@ -424,13 +424,13 @@ small_x, small_y = (data.to_symmetric(part.images) for part in (small_train, sma
 small, fine = pretrained("ddpm-digits"), pretrained("ddpm-digits").double()
 _ = torch.manual_seed(0)
 values = torch.linalg.eigvalsh(torch.cov(small_x.flatten(1).T.double())).clamp(min=0)
-yardstick = linear_noise_error(schedule, values).mean(1)
+baseline = linear_noise_error(schedule, values).mean(1)
 chosen = [10, 100, 300, 500, 700, 850, 1000]
 found = noise_errors(small, small_y, chosen).mean(1)
 print("   t      error     linear   quotient")
 for t, error in zip(chosen, found, strict=True):
-    print(f"{t:4} {error:10.2e} {yardstick[t]:10.2e} {error / yardstick[t]:10.2f}")
-assert found[1] < yardstick[100] and found[-1] > 10 * yardstick[1000]
+    print(f"{t:4} {error:10.2e} {baseline[t]:10.2e} {error / baseline[t]:10.2f}")
+assert found[1] < baseline[100] and found[-1] > 10 * baseline[1000]
 
 # %% [markdown]
 # Up to $t = 300$ the network is better than any linear estimate. At $t = 1000$ it is much worse, although its output should be almost a copy of its input. In nats this costs hardly anything (box below), yet the $\hat{x}$ that it implies is useless. Predicting the noise works all the same, because the first reverse steps take only a small part of $\hat{x}$, and where the image is decided the noise is estimated well. By {eq}`eq-five-errors` the squared error of $v$ is
@@ -559,7 +559,7 @@ verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 # %% tags=["numbers"]
 late = torch.arange(720, 1001, 20)
 _ = torch.manual_seed(0)
-too_much = noise_errors(small, small_y, late).mean(1) - yardstick[late]
+too_much = noise_errors(small, small_y, late).mean(1) - baseline[late]
 price = 64 * 20 * (bound_weights(schedule, small.reverse_var).noise[late] * too_much).sum()
 print(f"more error than a linear estimate, from t = 710 on: {price:.2f} nats")
 error_of_image = found[-1] / schedule.snr[1000] / values.mean()
@@ -974,15 +974,15 @@ verify("eq-linear-on-others", measured, right, monte_carlo, rejects=usual)
 # %% tags=["numbers"]
 first = 2 * (test.images[:500] - train.images.mean(0)).flatten(1).double()
 y2 = (first @ vectors).square().mean(0)
-yardsticks = {
+baselines = {
     "training digits": linear[1:],
     "the same 500": linear_on_others(model.schedule, y2, values).mean(1)[1:],
 }
 print(f"these digits have {y2.sum() / values.sum():.3f} of the training variance")
-for name, stick in yardsticks.items():
-    quotient = error[1:] / stick
+for name, baseline in baselines.items():
+    quotient = error[1:] / baseline
     low, high = quotient.argmin(), quotient.argmax()
-    above = error[1:] - 2 * error_se[1:] > stick
+    above = error[1:] - 2 * error_se[1:] > baseline
     print(f"\nlinear estimate on {name}: below it at {(quotient < 1).sum()} times,")
     print(f"above it by more than 2 standard errors at {above.sum()}; the quotient is")
     print(f"{quotient[low]:.2f} at t = {low + 1}, {quotient[high]:.3f} at t = {high + 1}")
@@ -990,7 +990,7 @@ for name, stick in yardsticks.items():
         assert above.sum() <= 100
 
 w = 784 * bound_weights(model.schedule, model.reverse_var).noise[2:]
-won = w * (yardsticks["the same 500"][1:] - error[2:])
+won = w * (baselines["the same 500"][1:] - error[2:])
 print(f"won by the network at t = 2 to 1000: {won.sum():.0f} nats for a digit")
 print(f"lost where it is above the linear estimate: {-won.clamp(max=0).sum():.2f} nats")
 
@@ -1078,7 +1078,7 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in four finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in 16 finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
 #
 # :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
 # :::
@@ -1138,11 +1138,11 @@ same = {"as for wide data": euler / 2}
 verify("eq-known-data", cost_of_beta, (1 - euler) / 2, rule, rejects=same)
 
 # %% [markdown]
-# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in four steps for each one of its training. With $\tilde\beta_t$ and the histogram, on all 10,000 test digits and on the 500 of the table:
+# **Finer steps.** Long steps cost nats ({ref}`chapter 9 <sec-exact-gap>`), and the first steps are long: from $t = 1$ to 2 the noise doubles. The embedding takes any number, so the network can be asked at times in between, in 16 steps for each one of its training. With $\tilde\beta_t$ and the histogram, on all 10,000 test digits and on the 500 of the table:
 
 # %% tags=["numbers", "nbval-check-output"]
 of_all, _ = load_record("ddpm-mnist-long-bits")
-finer = in_finer_steps(model, frequency, factor=4)
+finer = in_finer_steps(model, frequency, factor=16)
 for num, each in {1000: of_all["whole"], finer.num_latents: of_all["finer"]}.items():
     print(f"{num:,} steps: all digits {each.mean():.3f} +- {each.std() / 100:.3f}", end=", ")
     print(f"first 500 {each[:500].mean():.3f} +- {each[:500].std() / 500**0.5:.3f}")
