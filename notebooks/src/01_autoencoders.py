@@ -425,7 +425,7 @@ plots.image_rows(rows)
 # %% [markdown]
 # In {numref}`fig-dropped` the code drops edges and specks. Does it drop what tells the classes apart? Of the variance of the pixels a fifth lies between the ten classes; of what the network drops, hardly anything (box below). So the code keeps how the classes differ on average, and PCA's does, too.
 #
-# Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With few labels this may help, though not by the number of inputs: 16 principal components are no better than 784 pixels. With many, a classifier misses what the code dropped.
+# Do such features help where labels are rare (*unsupervised pretraining*)? Train on all images, then drop the decoder, which only had to make the encoder keep what differs. With few labels this can help; with many a classifier misses what the code dropped.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Test accuracy against the number of labels for four inputs. At 30 labels the codes of the trained network are ahead of components and pixels. The pixels catch up at 1,000 labels, the components stay behind, and the untrained network is worst."}, "figure": {"caption": "A linear classifier on four kinds of input. Lines: mean over separate sets of labels; bands: worst to best.", "name": "fig-labels"}}
 features = {
@@ -853,7 +853,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Two classifiers counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; along the arrows of the same architecture trained without noise they are rarer, denoised in the same way. Many noise levels, from much to little, make a *diffusion model*.
+# Two classifiers counted, in one run ({ref}`chapter 10 <sec-ddpm-samples>`). A network never asked to draw makes digits out of noise in more than half of the cases, because removing noise made it learn a score; along arrows of the same architecture trained without noise they are rarer. Many noise levels, from much to little, make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
@@ -1147,7 +1147,7 @@ right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))
 fig
 
 # %% [markdown]
-# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$. So in more dimensions fewer codes may lie near random ones.
+# In {numref}`fig-codes` the codes of a digit gather, in overlapping *clusters*; random codes seem to lie among them. But a plane hides *gaps* between them, and volume: in 16 dimensions a ball with a quarter of the radius has only $4^{-16}$ of the volume, in 64 only $4^{-64}$.
 #
 # So fit a distribution to the codes. A Gaussian with their mean and covariance has the right place and size, but one mode, and fills the gaps. A *mixture*, the weighted sum of 40 Gaussians, fitted by the EM algorithm of chapter 3, can leave them out. A *two-sample test* compares their samples with codes of test digits by a number, the energy distance: twice the mean distance between both samples, less the mean distances within each. If both are mixed and divided at random, is the distance ever as large? For both Gaussians never in 200 divisions, so their samples differ from codes; for other real codes, the control, it is. The mixture is nearer than the fitted Gaussian.
 
@@ -1169,7 +1169,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples lie near zero, where this network has the codes of faint images: at half the brightness, the code of a digit is half as long (box). No training image is faint. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples lie near zero. There this network has the codes of faint images: halve the brightness, and the code is half as long (box). No training image is faint. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #

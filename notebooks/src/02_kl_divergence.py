@@ -273,7 +273,7 @@ print(f"loss {loss:.2f} nats, floor {floor:.2f} nats, KL divergence {loss - floo
 print(f"ten samples: a factor of {(10 * (loss - floor)).exp():.0f}")
 
 # %% [markdown]
-# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. Likewise $n$ values typical of $q$ are less probable under $p$ by the factor $e^{-n D(q \Vert p)}$; about so probable it is that samples from $p$ look as if they came from $q$. A fair coin $p$ looks like $q$, one with two heads, with the probability $2^{-n}$, as $D(q \Vert p) = \log 2$; the other way around it is infinite, since two heads never show tails.
+# What does a KL divergence of 0.46 nats mean? The log-ratios of independent samples add up, so ten samples are typically $e^{4.6} \approx 100$ times as probable under the data's distribution as under the best Gaussian. Likewise $n$ values typical of $q$ are less probable under $p$ by the factor $e^{-n D(q \Vert p)}$, about the probability that samples from $p$ look like samples from $q$. A fair coin $p$ looks like $q$, one with two heads, with the probability $2^{-n}$, as $D(q \Vert p) = \log 2$; the other way around it is infinite, since two heads never show tails.
 #
 # Two consequences: the loss has a floor, the entropy, which for images nobody knows: only a difference of two losses is also one of two KL divergences. And a model that gave some of the data the probability zero would have an infinite loss, so maximum likelihood covers the data. On a test set one such point hides what the model does elsewhere. Added noise prevents such zeros.
 #
@@ -597,7 +597,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of a model's parameters this is exact, if its density is smooth in them and its support does not move: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of the parameters of a smooth density with fixed support this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}

@@ -574,7 +574,7 @@ verify("eq-density-of-transform", p, q * det.abs(), rejects=wrong)
 # (sec-gradient-noise)=
 # ## Why the path-wise gradient varies less, and why one sample is enough
 #
-# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots. (With $\sigma$ in the place of 1 the first is $4 \sigma^2$; the second contains $f^2 / \sigma^2$: without a baseline, unless $m = 0$, it grows without limit as $\sigma \to 0$.)
+# Both estimators are unbiased, so at equal cost the one with the smaller variance is better. Take a sum of squares, $f(z) = \lVert z \rVert^2$ with $q = \mathcal{N}(m, I)$ in $d$ dimensions, and the derivative in the first mean, $2 m_1$. The path-wise estimate is $2 z_1$: the slope of $f$ along its own coordinate, and nothing of the others. The score-function estimate is $\varepsilon_1 f(z)$: one number, in which all $d$ coordinates fluctuate, must tell each mean where to go. The first has the variance 4 in any dimension; that of the second grows like $d^2$, and like $d$ with the best baseline; {numref}`fig-noise-dimension` has their roots. (With $\sigma \to 0$ in the place of 1 the first vanishes; the second contains $f^2 / \sigma^2$ and, if $m \ne 0$, grows without limit.)
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Relative standard deviation against the dimension, both axes logarithmic. The path-wise line is flat at 2, the score function with baseline rises like a square root from about 3 to 55, without baseline it rises in proportion to the dimension, beyond 1000."}, "figure": {"caption": "Standard deviation of one estimate over the gradient itself, for m = (1/2, ..., 1/2).", "name": "fig-noise-dimension"}}
 dims, c = torch.logspace(0, 3, 31), 0.5
@@ -662,7 +662,7 @@ assert [round(factor.item()) for factor in score / path] == [4, 10]
 # \operatorname{Var}\, \hat g = \frac{1}{N} \Big( \underbrace{\operatorname{Var}_x\, \mathbb{E}_z\, g}_{\text{between images}} + \frac{1}{M}\, \underbrace{\mathbb{E}_x \operatorname{Var}_z\, g}_{\text{between samples}} \Big) .
 # $$ (eq-one-sample)
 #
-# Its cost is $N M$ passes through the decoder, if those of the encoder are not counted. At a given cost the second part is always the same, while the first falls only with the number of images. So new images with one sample each beat more samples of the same images. (If an encoder pass costs as much as one of the decoder, two samples are better where less than a third of the variance is between images.)
+# Its cost is $N M$ passes through the decoder. At a given cost the second part is always the same, while the first falls only with the number of images. So, if encoder passes cost little, new images with one sample each beat more samples of the same images.
 #
 # **Check.** Means of 16 images with four samples each, 20,000 times, in the solvable model, where both parts have closed forms. The check rejects the formula without the part between images, and all samples taken as independent.
 
@@ -1193,7 +1193,7 @@ plots.curves(
 #
 # - *Sum* over the values, if there are few. It is exact.
 # - *Score function*, with the leave-one-out baseline. It is unbiased.
-# - *Relax*: replace the variable by the sigmoid of $(\eta + \log \frac{u}{1 - u}) / \tau$ with uniform $u$, which is smooth in the log-odds $\eta$ and tends to a Bernoulli variable as the *temperature* $\tau$ goes to 0: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
+# - *Relax*: replace the variable by the sigmoid of $(\eta + \log \frac{u}{1 - u}) / \tau$ with uniform $u$, which tends to a Bernoulli variable as the *temperature* $\tau$ goes to 0: the Gumbel-softmax or concrete distribution {cite:p}`jang2017,maddison2017concrete`. It is biased, because $f$ is evaluated where the variable never is ({numref}`fig-equal-cost`).
 # - *Correct* the relaxation. REBAR {cite:p}`tucker2017` uses it as a control variate, with a factor $c$: it subtracts from $f(z)$ that of a relaxed variable drawn given $z$, and adds the lost gradient as the difference of two path-wise ones. It is unbiased, and varies less if $f$ of the relaxed variable is close to $f(z)$. DisARM {cite:p}`dong2020` needs no relaxation and pairs samples from opposite random numbers, $u$ and $1 - u$.
 # - *Straight-through*: sample $z$, and in the backward pass use the derivative of $\pi$ in place of that of $z$ {cite:p}`bengio2013ste`; autoencoders with a codebook (VQ-VAE) are trained in this way {cite:p}`oord2017`. It is unbiased for linear $f$, in general not: $f'$ at the sample stands in for $f(1) - f(0)$ (box).
 #

@@ -308,7 +308,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 # \end{aligned}
 # $$ (eq-kl-levels)
 #
-# Each lower KL divergence depends on the $z_{t+1}$ in its condition, which is random, hence the mean before it; the top has no condition. The bound reads
+# Each lower KL divergence depends on the random $z_{t+1}$ in its condition, hence the mean before it. The bound reads
 #
 # $$
 # \begin{aligned}
@@ -319,7 +319,7 @@ verify("eq-bottom-up-posterior", with_x, expected, rejects={"top-down": down})
 #
 # What does each term punish? The first, latents from which the image cannot be decoded. The second, a top level other than $p(z_T)$, from which samples start. And the KL divergence of level $t$ counts the nats that the image adds to what the model expects from $z_{t+1}$. Unlike the prior of a VAE, $p_\theta(z_t \mid z_{t+1})$ can learn to expect more.
 #
-# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate of the bound takes one pass up, and one down with $T$ draws, one after the other. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but can be negative; alone it varies more, the sum over levels need not.) The function, `elbo_terms`, is that of chapter 3.
+# Given $z_{t+1}$, each KL divergence is between diagonal Gaussians and has a closed form {eq}`eq-kl-diagonal`. So an estimate takes one pass up, and one down with $T$ draws. (A log-ratio at the drawn $z_t$, in place of the KL divergence, is unbiased too, but can be negative; alone it varies more, the sum over levels need not.) The function, `elbo_terms`, is that of chapter 3.
 #
 # **Check.** In the linear chain both sides of {eq}`eq-kl-levels` have closed forms, here for the arbitrary $q$ from above. Rejected are the KL divergences between the marginals of each level, and the mean of $z_{t+1}$ in place of a draw. The bound is compared with draws from `elbo_terms`; its other side is $\log p(x)$ minus the KL divergence from the posterior {eq}`eq-elbo-gap`, and a bound that forgets the levels below the top is rejected.
 

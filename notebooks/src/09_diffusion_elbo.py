@@ -326,7 +326,7 @@ for k, color in enumerate(["#0072b2", "#d55e00", "#009e73", "black"]):
 fig
 
 # %% [markdown]
-# So far no mean has been taken: these lines hold for *every* path, and for any model. On a drawn path all must give the same number: so code can be checked.
+# So far no mean has been taken: these lines hold for *every* path, and for any model. So code can be checked on a drawn path.
 #
 # **4. Take the mean.** Each term depends on one or two variables; the others integrate to one.
 #
@@ -542,7 +542,7 @@ _, (axes,) = plots.figure(height=2.7)
 plots.curves(curves, x_label="$x_{t-1}$", y_label="density", axes=axes)
 
 # %% [markdown]
-# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$: image and $x_t$ together tell more than either. So $\tilde\beta_t$ is smaller than the variance given the image alone, $1 - \bar\alpha_{t-1}$, and than that given $x_t$ alone, for data of variance 1 $\beta_t$: $1 / \beta_t = \alpha_t / \beta_t + 1$. At $t = 1$ the variance is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
+# In {numref}`fig-posterior-product` the mean is a compromise between the $x_{t-1}$ that the image predicts and the one that $x_t$ suggests, weighted by their precisions, as in a ladder {eq}`def-ladder-posterior`. The variance depends on the schedule alone, and its precision is the sum of both, $1 / \tilde\beta_t = \alpha_t / \beta_t + 1 / (1 - \bar\alpha_{t-1})$. So $\tilde\beta_t$ is smaller than the variance given the image alone, $1 - \bar\alpha_{t-1}$, and than that given $x_t$ alone, for data of variance 1 $\beta_t$: $1 / \beta_t = \alpha_t / \beta_t + 1$. At $t = 1$ the variance is zero, and a KL divergence would be infinite; so there the bound has a reconstruction term instead.
 #
 # **Check.** Bayes' rule is evaluated on a line at $t = 500$ of a thousand steps, less its value at one point; a $B$ that forgets the image is rejected. The exponential in between, $e^{-(x_{t-1}^2 - 2 \tilde\mu_t x_{t-1}) / 2 \tilde\beta_t}$, is proportional to the density and not equal to it, which is rejected too. Then the joint Gaussian of the pair is conditioned by linear regression, without the formula, at five times. Exchanged weights are rejected, and so is the variance $\beta_t$ of the forward step, and the precision $1 / \beta_t$ for the likelihood of $x_t$.
 
