@@ -116,6 +116,12 @@ def test_the_derivative_along_the_flow_is_that_of_a_difference(kind: str) -> Non
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_times_may_be_bytes() -> None:
+    u = torch.tensor([1, 0], dtype=torch.uint8)
+    ends = [list(mean_flow_sample(exact, places()[0], times))[-1] for times in (u, (1.0, 0.0))]
+    torch.testing.assert_close(*ends)
+
+
 def test_data_may_be_numbers_without_a_dimension() -> None:
     x_u, u, step = places()
     rows = along_flow(exact, x_u, u, step, velocity(x_u, u))

@@ -152,6 +152,15 @@ def test_score_and_loss_are_their_formulas() -> None:
     torch.testing.assert_close(loss, (s**2 / 2 * error**2).sum(1))
 
 
+def test_bytes_are_noise_levels_as_other_numbers_are() -> None:
+    assert noise_levels(torch.tensor([3, 2, 1], dtype=torch.uint8)).tolist() == [3, 2, 1]
+
+
+def test_a_score_of_higher_precision_leaves_that_of_x() -> None:
+    *_, x = langevin_sample(lambda x: -x.double(), torch.ones(2, 2), 0.1, 2)
+    assert x.dtype == torch.float32
+
+
 def test_noise_levels_are_a_copy() -> None:
     given = torch.tensor([2.0, 1.0], requires_grad=True)
     levels = noise_levels(given)
