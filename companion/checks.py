@@ -131,7 +131,7 @@ def maker(**arguments: object) -> None:
     """Each argument is a function that makes modules, as a class of them is, and no module; else a TypeError."""
     for name, value in arguments.items():
         if not callable(value) or isinstance(value, nn.Module):
-            raise TypeError(f"{name} must make modules when called; {_given(value)} was given")
+            raise TypeError(f"{name} must be a function or a class; {_given(value)} was given")
 
 
 def numbers(**arguments: Any) -> Tensor:

@@ -352,7 +352,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: checks.examples(2, x=X[0]), r"x must have shape \(batch, ...\); \(2,\) was given"),
     *((lambda call=call, kind=kind: call(kind), r"model must be a \w+; an? \w+ was given")
       for call in A_MODEL for kind in (nn.Linear(2, 2), PREDICTOR, VELOCITY)),
-    *((lambda call=call, kind=kind: call(kind), r"\w+(\(\))? must be a function(, such as that of the model)?; (None|a \w+) was given")
+    *((lambda call=call, kind=kind: call(kind), r"\w+(\(\))? must be a function(, such as that of the model| or a class)?; (None|a \w+) was given")
       for call in A_FUNCTION for kind in (None, TOY, nn.ModuleList())),
     (lambda: checks.like(X, x=X.to("meta")), "x must lie on cpu; meta was given"),
     (lambda: checks.event((2,), x=X[0, 0]), r"x must have shape \(2,\); \(\) was given"),
@@ -676,7 +676,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X), r"factors must have shape \(5, 1\); \(5, 2\) was given"),
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X[:, :1].double()), "factors must have the precision of the model"),
     (lambda: mlp.mlp([2, 2], lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
-    *((lambda f=f: f(nn.SiLU()), r"\w+ must make modules when called; a SiLU was given") for f in (
+    *((lambda f=f: f(nn.SiLU()), r"\w+ must be a function or a class; a SiLU was given") for f in (
         lambda made: mlp.mlp([2, 2], made), lambda made: mlp.normalized_mlp([2, 2], made), lambda made: mlp.normalized_mlp([2, 2], activation=made),
         lambda made: unet.Block(8, 0, 4, made), lambda made: unet.UNet(embedding=made), lambda made: unet.UNet(conditioning=made))),
     (lambda: NET(X, T5 > 0), "t must hold numbers; a Tensor was given"),
@@ -745,7 +745,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: unet.UNet((1, 4, 4), 4, (1,), embedding=lambda d: 5), r"embedding\(channels\) must be a module of torch; 5 was given"),
     (lambda: unet.UNet((1, 4, 4), 4, (1,), conditioning=lambda a, b: 5), r"conditioning\(.*\) must be a module of torch; 5 was given"),
     (lambda: unet.Block(8, -1, 4), "num_skip must be at least 0; -1 was given"),
-    (lambda: unet.Block(8, 0, 4, None), "conditioning must make modules when called; None was given"),
+    (lambda: unet.Block(8, 0, 4, None), "conditioning must be a function or a class; None was given"),
     (lambda: unet.ShiftedNorm(8, -1), "num_embedding must be at least 1; -1 was given"),
     (lambda: unet.AdaptiveNorm(8, None), "num_embedding must be an integer, at least 1; None was given"),
     *((lambda f=f, bad=bad: f(bad), f"num_\\w+ must be an integer, at least 1; {bad!r} was given") for bad in (None, "8") for f in (
