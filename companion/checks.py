@@ -127,6 +127,13 @@ def function(**arguments: object) -> None:
             raise TypeError(f"{name} must be a function{hint}; {_given(value)} was given")
 
 
+def maker(**arguments: object) -> None:
+    """Each argument is a function that makes modules, as a class of them is, and no module; else a TypeError."""
+    for name, value in arguments.items():
+        if not callable(value) or isinstance(value, nn.Module):
+            raise TypeError(f"{name} must be a function or a class; {_given(value)} was given")
+
+
 def numbers(**arguments: Any) -> Tensor:
     """The one argument, a tensor or numbers in sequences, as a tensor; Python's numbers keep their double precision.
 

@@ -121,6 +121,7 @@ def extrapolated(
     Source: Karras et al. 2024 (autoguidance), eq. 3; interval: Kynkaanniemi et al. 2024. Book: chapter 14.
     """
     checks.function(strong=strong, weak=weak)
+    _check_same_noise(strong, weak)
     checks.between(-1e6, 1e6, scale=scale)
     ends = interval if isinstance(interval, Sequence) and len(interval) == 2 else (interval, None)
     low, high = ends
@@ -213,6 +214,16 @@ def posterior_denoiser(
 
     vars(posterior_mean)["schedule"] = schedule  # also of a denoiser that has none
     return posterior_mean
+
+
+def _check_same_noise(strong: Denoiser, weak: Denoiser) -> None:
+    """Refuse a weak denoiser that was made for other noise: at the same t the two would estimate from other x_t."""
+    own = getattr(strong, "schedule", None)
+    try:
+        if isinstance(own, Schedule):
+            check_times_of(weak, own)
+    except ValueError:
+        raise ValueError("weak must have the noise of strong; it has another schedule") from None
 
 
 def _null(denoiser: Denoiser, label: Tensor) -> float:

@@ -164,6 +164,8 @@ class HierarchicalVae(LatentChain):
                 f"features must be the {self.num_latents} tensors of encode(x); {len(features)} were given"
             )
         seen = features[t - 1]
+        checks.floating(features=seen)
+        checks.shape((*p.batch_shape, *seen.shape[1:]), features=seen)
         if carry.shape[1]:
             seen = torch.cat([seen, carry], dim=1)
         code = self.evidence[t - 1](seen).to(self.origin)

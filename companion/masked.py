@@ -263,7 +263,6 @@ def masked_loss(model: MaskedDiffusion, x: Batch) -> Float[Tensor, "batch"]:
     return -T * masked_step_elbo(model, x, t)
 
 
-@torch.no_grad()
 def masked_sample(
     model: MaskedDiffusion, num: int, num_steps: int
 ) -> Iterator[Float[Tensor, "num *x_shape"]]:
@@ -278,11 +277,17 @@ def masked_sample(
     Source: Sahoo et al. 2024, section 3.2. Book: chapter 9.
     """
     checks.instance(MaskedDiffusion, model=model)
+    checks.at_least(1, num=num)
+    checks.whole(1, model.num_latents, num_steps=num_steps)
+    return _uncover(model, num, int(num_steps))
+
+
+@torch.no_grad()
+def _uncover(model: MaskedDiffusion, num: int, num_steps: int) -> Iterator[Tensor]:
     T = model.num_latents
-    checks.whole(1, T, num_steps=num_steps)
     z = model.prior(num).rsample()
     yield z
-    times = [round(T * i / int(num_steps)) for i in range(int(num_steps), -1, -1)]
+    times = [round(T * i / num_steps) for i in range(num_steps, -1, -1)]
     for t, s in pairwise(times):
         share = z.new_full((num,), (t - s) / t)
         z = model._uncovered(share, model.guess(z, t), z).rsample()

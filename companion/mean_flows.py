@@ -142,7 +142,7 @@ def mean_flow_sample(
     checks.precision(average, x_1=x_1)
     checks.batch(2, x_1=x_1)
     checks.function(average=average)
-    times = checks.numbers(u=u)
+    times = checks.numbers(u=u).double()  # those of bytes would wrap
     checks.shape(("times",), u=times)
     checks.within(0, 1, u=times)
     if len(times) < 2 or not bool((times.diff() < 0).all()):

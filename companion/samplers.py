@@ -164,6 +164,7 @@ def ddim_invert(
     Source: Song et al. 2021 (DDIM), sections 4.3, 5.4. Book: chapter 11.
     """
     checks.instance(Schedule, schedule=schedule)
+    checks.floating(x_0=x_0)
     signal, noise_std = schedule.alpha_bar.sqrt().to(x_0), schedule.noise_var.sqrt().to(x_0)
 
     def step(t: int, x_t: Tensor, x_hat: DenoiserAtTime) -> Tensor:

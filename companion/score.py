@@ -75,6 +75,7 @@ def noise_levels(sigmas: Sequence[float] | Float[Tensor, "levels"]) -> Float[Ten
     Book: chapter 12.
     """
     levels = checks.numbers(sigmas=sigmas).detach().clone()
+    levels = levels if levels.is_floating_point() else levels.double()  # those of bytes would wrap
     checks.shape(("levels",), sigmas=levels)
     if not bool((levels > 0).all() and (levels.diff() < 0).all()):
         raise ValueError(f"sigmas must be positive and falling; {levels.tolist()} was given")
@@ -335,7 +336,7 @@ def _langevin(
         with torch.no_grad():
             slope = score(x)
             checks.shape(tuple(x.shape), **{"the score": slope})
-            x = x + step_size / 2 * slope + step_size**0.5 * torch.randn_like(x)
+            x = x + step_size / 2 * slope.to(x) + step_size**0.5 * torch.randn_like(x)
         yield x
 
 

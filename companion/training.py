@@ -83,16 +83,16 @@ def fit(
     """
     checks.function(loss=loss, autocast=autocast)
     checks.instance(Iterable, batches=batches)
-    if ema is not None:
-        checks.instance(AveragedModel, ema=ema)
     _check_optimizer(model, optimizer)
+    if ema is not None:
+        _check_average(model, ema)
     if max_grad_norm is not None:
         checks.positive(max_grad_norm=max_grad_norm)
     done = getattr(batches, "step", 0)
     with progress_bar(batches, progress, done) as bar:
         for number, batch in enumerate(bar, start=done + 1):
             model.train()  # also after a caller that evaluated it between two steps
-            inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
+            inputs = _inputs(batch)
             with autocast():
                 values = loss(model, *inputs)
                 mean_loss = _one_per_example(values, len(inputs[0])).mean()
@@ -166,7 +166,10 @@ def minimize(
         line_search_fn="strong_wolfe",
     )
 
+    first = True
+
     def evaluate() -> Tensor:
+        nonlocal first
         optimizer.zero_grad()
         value = function()
         if not isinstance(value, Tensor) or value.dim():
@@ -174,13 +177,15 @@ def minimize(
             raise ValueError(f"function must return a single number, shape (); it returned {what}")
         if not value.requires_grad:
             raise ValueError("function must depend on the parameters; its value does not")
+        if first:  # from a NaN torch's line search does not come back
+            _check_finite(value)
+        first = False
         value.backward()
         return value
 
     optimizer.step(evaluate)
     value = function().detach()
-    if not value.isfinite():
-        raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
+    _check_finite(value)
     return value
 
 
@@ -190,6 +195,30 @@ def _check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
     held = {id(each) for group in optimizer.param_groups for each in group["params"]}
     if held.isdisjoint(map(id, model.parameters())):
         raise ValueError("optimizer must hold parameters of the model; it holds none of them")
+
+
+def _check_finite(value: Tensor) -> None:
+    if not value.isfinite():
+        raise FloatingPointError(f"the minimized value must be finite; it is {value.item()}")
+
+
+def _check_average(model: nn.Module, ema: AveragedModel) -> None:
+    """Torch would average as many parameters as there are, in the middle of a step."""
+    checks.instance(AveragedModel, ema=ema)
+    of_model, of_ema = ([p.shape for p in each.parameters()] for each in (model, ema.module))
+    if of_model != of_ema:
+        raise ValueError("ema must be an average of the model; it has other parameters")
+
+
+def _inputs(batch: object) -> tuple[Any, ...]:
+    """What the loss is given of a batch."""
+    inputs = (batch,) if isinstance(batch, Tensor) else batch
+    if not isinstance(inputs, tuple | list) or not inputs:
+        kind = type(batch).__name__
+        raise TypeError(
+            f"batches must hold tensors, or tuples or lists of them; a {kind} was given"
+        )
+    return tuple(inputs)
 
 
 def _one_per_example(values: object, batch_size: int) -> Tensor:

@@ -352,7 +352,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: checks.examples(2, x=X[0]), r"x must have shape \(batch, ...\); \(2,\) was given"),
     *((lambda call=call, kind=kind: call(kind), r"model must be a \w+; an? \w+ was given")
       for call in A_MODEL for kind in (nn.Linear(2, 2), PREDICTOR, VELOCITY)),
-    *((lambda call=call, kind=kind: call(kind), r"\w+(\(\))? must be a function(, such as that of the model)?; (None|a \w+) was given")
+    *((lambda call=call, kind=kind: call(kind), r"\w+(\(\))? must be a function(, such as that of the model| or a class)?; (None|a \w+) was given")
       for call in A_FUNCTION for kind in (None, TOY, nn.ModuleList())),
     (lambda: checks.like(X, x=X.to("meta")), "x must lie on cpu; meta was given"),
     (lambda: checks.event((2,), x=X[0, 0]), r"x must have shape \(2,\); \(\) was given"),
@@ -515,6 +515,8 @@ CASES: dict[str, list[Case]] = {
         (X[:0], r"z_above must have shape \(batch, 2 or more\); \(0, 2\) was given"),
     )),
     (lambda: LADDER.inner_prior(1.0, X), "t must be an integer, at least 1; 1.0 was given"),
+    (lambda: LADDER.inner(1, X, *LADDER.encode(IMAGES)), r"features must have shape \(5, 8\); \(4, 8\) was given"),
+    (lambda: LADDER.inner(1, X, None, None), "features must be a tensor; None was given"),
     *((lambda given=given: hierarchical_vae.HierarchicalVae(*given), says) for given, says in (
         ((None, None, None, PLAIN, same, [(2,)]), "bottom_up must be a Iterable; None"), (([PLAIN], [PLAIN], [], PLAIN, same, 5), "latent_shapes must be a Iterable; 5"),
         (([same], [PLAIN], [], PLAIN, same, [(2,)]), r"bottom_up\[0\] must be a module"), (([PLAIN], ["a"], [], PLAIN, same, [(2,)]), r"evidence\[0\] must be a module"))),
@@ -674,6 +676,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X), r"factors must have shape \(5, 1\); \(5, 2\) was given"),
     (lambda: mlp.TimeMlp(2, (8,), num_factors=1)(X, T5, X[:, :1].double()), "factors must have the precision of the model"),
     (lambda: mlp.mlp([2, 2], lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
+    *((lambda f=f: f(nn.SiLU()), r"\w+ must be a function or a class; a SiLU was given") for f in (
+        lambda made: mlp.mlp([2, 2], made), lambda made: mlp.normalized_mlp([2, 2], made), lambda made: mlp.normalized_mlp([2, 2], activation=made),
+        lambda made: unet.Block(8, 0, 4, made), lambda made: unet.UNet(embedding=made), lambda made: unet.UNet(conditioning=made))),
+    (lambda: NET(X, T5 > 0), "t must hold numbers; a Tensor was given"),
     (lambda: residual.Residual(None), "branch must be a module of torch; None was given"),
     *doors(between(-INF, INF), lambda scale: residual.Residual(nn.Identity(), scale)),
     *doors(whole(1), lambda num_in: residual.bottleneck(num_in, 2, 4), lambda num_mid: residual.bottleneck(4, num_mid, 4),
@@ -688,6 +694,8 @@ CASES: dict[str, list[Case]] = {
            lambda max_words: transformer.TextTransformer(max_words=max_words)),
     (lambda: transformer.VectorAttention(8, 3), "heads must divide width, 8; 3 was given"),
     (lambda: transformer.TextTransformer(patch=3), r"patch must divide the sides, \(8, 8\); 3 was given"),
+    *((lambda f=f, bad=bad: f(bad), "width must be an integer, at least 1") for bad in (None, "8") for f in (
+        transformer.WordBlock, lambda width: transformer.PatchBlock(width, 8))),
     *((lambda x=x, t=t, label=label: READER(x, t, label), says) for x, t, label, says in (
         (torch.zeros(2, 4, 8, 4), torch.ones(2), None, r"x_t must have shape \(batch, 4, 8, 8\); \(2, 4, 8, 4\) was given"),
         (MAPS.double(), torch.ones(2), None, "x_t must have the precision of the model, torch.float32; torch.float64 was given"),
@@ -737,7 +745,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: unet.UNet((1, 4, 4), 4, (1,), embedding=lambda d: 5), r"embedding\(channels\) must be a module of torch; 5 was given"),
     (lambda: unet.UNet((1, 4, 4), 4, (1,), conditioning=lambda a, b: 5), r"conditioning\(.*\) must be a module of torch; 5 was given"),
     (lambda: unet.Block(8, -1, 4), "num_skip must be at least 0; -1 was given"),
-    (lambda: unet.Block(8, 0, 4, None), "conditioning must be a function; None was given"),
+    (lambda: unet.Block(8, 0, 4, None), "conditioning must be a function or a class; None was given"),
     (lambda: unet.ShiftedNorm(8, -1), "num_embedding must be at least 1; -1 was given"),
     (lambda: unet.AdaptiveNorm(8, None), "num_embedding must be an integer, at least 1; None was given"),
     *((lambda f=f, bad=bad: f(bad), f"num_\\w+ must be an integer, at least 1; {bad!r} was given") for bad in (None, "8") for f in (
@@ -1091,6 +1099,7 @@ CASES: dict[str, list[Case]] = {
     (lambda: samplers.ddim_sample(PREDICTOR, S3, X), "schedule must have the noise of the denoiser's own at its times"),
     (lambda: samplers.ddim_sample(PREDICTOR, schedule.linear_schedule(30), X), r"schedule.times must lie in \[0, 20\]; 0 to 30"),
     (lambda: samplers.dpm_solver_sample(same, S, [1.0]), r"x_T must be a tensor; \[1.0\] was given"),
+    (lambda: samplers.ddim_invert(same, S, [1.0]), r"x_0 must be a tensor; \[1.0\] was given"),
     (lambda: samplers.in_chunks(partial(samplers.ddim_sample, same, S3), 2, X[0, 0]), "inputs must have shape"),
     *((lambda given=given: samplers.reverse_sample(same, S, X, samplers.ddim_posterior(S, 0.5)._replace(**given)), says)
       for given, says in (
@@ -1338,6 +1347,8 @@ CASES: dict[str, list[Case]] = {
     *((lambda t=t: guidance.extrapolated(same, same, 2.0)(X, t), says) for t, says in (
         (3, "t must be a tensor; 3"), (None, "t must be a tensor; None"), (T5[:3], r"t must have shape \(5,\); \(3,\) was"))),
     (lambda: measured()(None, T5), "x_t must be a tensor; None was given"),
+    *((lambda weak=weak: guidance.extrapolated(PREDICTOR, weak, 2.0), "weak must have the noise of strong; it has another schedule")
+      for weak in (denoisers.NoisePredictor(NET, s) for s in (S3, schedule.cosine_schedule(20)))),
 ],
 "masked": [
     *((lambda x_shape=x_shape: masked.MaskedDiffusion(NET, x_shape), "x_shape must hold at least 1") for x_shape in ((), (0,), (2.5,))),
@@ -1364,7 +1375,9 @@ CASES: dict[str, list[Case]] = {
     (lambda: masked.masked_step_elbo(HIDING, X, 0 * T5), r"t must lie in \[1, 4\]; 0 to 0 was given"),
     (lambda: HIDING.inner_prior(4, X), r"t must lie in \[1, 3\]; 4 was given"),
     (lambda: HIDING.marginal(1, X[:, :1]), r"x must have shape \(batch, 2\); \(5, 1\) was given"),
-    (lambda: list(masked.masked_sample(HIDING, 2, 5)), r"num_steps must lie in \[1, 4\]; 5 was given"),
+    *((lambda v=v: masked.masked_sample(*v), says) for v, says in (  # at the call, before anything is drawn
+        ((HIDING, 2, 5), r"num_steps must lie in \[1, 4\]; 5 was given"), ((HIDING, 0, 2), "num must be at least 1; 0 was given"),
+        ((NET, 2, 2), "model must be a MaskedDiffusion; a TimeMlp was given"))),
     (lambda: HIDING.inner_posterior(T5 > 0, X, X), "t must hold integers, int64 or int32; torch.bool was given"),
     (lambda: HIDING.guess(X - 3, 1), "z must hold 0, 0.5 and 1 alone; -3 to -3 was given"),
     (lambda: masked.MaskedDiffusion(NET, (2,), 0), "num_steps must be at least 1; 0 was given"),
@@ -1409,6 +1422,10 @@ CASES: dict[str, list[Case]] = {
     (lambda: training.exponential_average(None), "model must be a module of torch; None was given"),
     (lambda: fit(5), "batches must be a Iterable; 5 was given"),
     *((lambda ema=ema: fit(ema=ema), "ema must be a AveragedModel; ") for ema in (5, PLAIN)),
+    *((lambda ema=ema: fit(ema=training.exponential_average(ema)), "ema must be an average of the model; it has other parameters")
+      for ema in (nn.Linear(3, 3), nn.Identity())),
+    *((lambda batch=batch: fit([batch]), r"batches must hold tensors, or tuples or lists of them; a \w+ was given") for batch in (None, 3, (), {"x": X})),
+    (lambda: training.minimize(lambda: p.log().sum(), [p := nn.Parameter(-torch.ones(2))]), "the minimized value must be finite; it is nan"),
     *((lambda given=given: training.minimize(lambda: X.sum(), given), "parameters must hold .*; one that was computed was given")
       for given in ([torch.ones(2, requires_grad=True) * 2], torch.ones(2, requires_grad=True))),
 ],
@@ -1540,6 +1557,8 @@ CASES: dict[str, list[Case]] = {
     (lambda: data.toy_density(["rings"]), r"name must be one of rings, .*; \['rings'\] was given"),
     (lambda: toys.Rings(None), "radii must be a Sequence; None was given"),
     *((lambda rate=rate: toys.Swirl(rate), "rate must be ") for rate in (NAN, "a")),
+    *((lambda x=x: toys.Swirl(1.0)(x), says) for x, says in (
+        (EYE, r"value must have shape \(3, 2\); \(3, 3\) was given"), (X.long(), "value must be floating-point; torch.int64 was given"))),
 ],
 "rejects": [
     (lambda: data.rejects(IMAGES[:1]), "num_images must be at least 2; 1 was given"),
@@ -1549,6 +1568,8 @@ CASES: dict[str, list[Case]] = {
       for d in (torch.float16, torch.uint8, torch.bool)),
     *((lambda a=a, b=b: is_spoiled(a, b), rf"spoiled must have shape \({says}\)") for a, b, says in (
         (IMAGES[:1], IMAGES, "4, 1, 8, 8"), (IMAGES, IMAGES[:, :, :1], "4, 1, 1, 8"))),
+    *((lambda a=a: is_spoiled(a, a), says) for a, says in (
+        (IMAGES.byte(), "x must be floating-point; torch.uint8 was given"), (X[0], r"x must have shape \(batch, ...\); \(2,\) was given"))),
 ],
 "landscapes": [
     *doors(whole(1), lambda num: data.landscapes(num)),

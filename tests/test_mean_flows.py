@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bad_input import refused
+from bad_input import ACCEPTED, outcome, refused
 from networks import Network
 from torch import Tensor
 
@@ -114,6 +114,11 @@ def test_the_derivative_along_the_flow_is_that_of_a_difference(kind: str) -> Non
     assert a.requires_grad and rate.abs().mean() > 1e-3
     mean_flow_loss(model, torch.randn(6, *model.x_shape).double()).mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_times_may_be_bytes() -> None:
+    u = torch.tensor([1, 0], dtype=torch.uint8)
+    assert outcome(lambda: mean_flow_sample(exact, places()[0], u)) == (ACCEPTED, "")
 
 
 def test_data_may_be_numbers_without_a_dimension() -> None:

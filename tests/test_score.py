@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from bad_input import refused
+from bad_input import ACCEPTED, outcome, refused
 from exact_mixture import DENOISER, F64, LINEAR, MIXTURE, SCORE
 from networks import Network
 from torch import Tensor, nn
@@ -150,6 +150,16 @@ def test_score_and_loss_are_their_formulas() -> None:
     noise = torch.randn_like(x)
     error = model(x + s * noise, s[:, 0]) + noise / s
     torch.testing.assert_close(loss, (s**2 / 2 * error**2).sum(1))
+
+
+def test_bytes_are_noise_levels_as_other_numbers_are() -> None:
+    levels = torch.tensor([3, 2, 1], dtype=torch.uint8)
+    assert outcome(lambda: noise_levels(levels)) == (ACCEPTED, "")
+
+
+def test_a_score_of_higher_precision_leaves_that_of_x() -> None:
+    *_, x = langevin_sample(lambda x: -x.double(), torch.ones(2, 2), 0.1, 2)
+    assert x.dtype == torch.float32
 
 
 def test_noise_levels_are_a_copy() -> None:

@@ -145,6 +145,7 @@ def load(
     _check_name(name)
     if split not in _SPLITS:
         raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
+    checks.instance(bool, fallback=fallback)
     device = checks.device(device)
     fallback = fallback and name in ("mnist", "fashion_mnist")
     folder, bundled = find(name), name == "digits"

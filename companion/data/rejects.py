@@ -66,6 +66,8 @@ def is_spoiled(spoiled: Batch, x: Batch) -> Bool[Tensor, "batch"]:
 
     Book: chapter 10.
     """
+    checks.floating(x=x)  # bytes would wrap
+    checks.examples(2, x=x)
     checks.like(x, spoiled=spoiled)
 
     def changed(x: Tensor) -> Tensor:

@@ -148,6 +148,7 @@ class Swirl(Transform):
     __hash__ = None  # type: ignore[assignment]  # as for every torch transform that defines equality
 
     def _call(self, x: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        _check_points(x)
         return _turn(x, self.rate)
 
     def _inverse(self, y: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:

@@ -29,6 +29,7 @@ class Waves(nn.Module):
     def forward(self, t: Real[Tensor, "batch"]) -> Float[Tensor, "batch dim"]:
         """Sines first, then cosines."""
         checks.shape(("batch",), t=t)
+        checks.numbers(t=t)
         phases = t[:, None].to(self.frequencies) * self.frequencies
         return torch.cat([phases.sin(), phases.cos()], dim=1)
 

@@ -22,7 +22,7 @@ def mlp(sizes: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> 
     Book: chapter 1.
     """
     checks.sizes(2, sizes=sizes)
-    checks.function(activation=activation)
+    checks.maker(activation=activation)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), activation()]
@@ -43,7 +43,7 @@ def normalized_mlp(
     Book: chapter 8.
     """
     checks.sizes(2, sizes=sizes)
-    checks.function(norm=norm, activation=activation)
+    checks.maker(norm=norm, activation=activation)
     layers: list[nn.Module] = []
     for num_in, num_out in pairwise(sizes):
         layers += [nn.Linear(num_in, num_out), norm(num_out), activation()]

@@ -58,6 +58,7 @@ class WordBlock(nn.Module):
     """
 
     def __init__(self, width: int, heads: int = 4, hidden: int = 3) -> None:
+        checks.at_least(1, width=width, hidden=hidden)
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.attend = VectorAttention(width, heads)
@@ -80,6 +81,7 @@ class PatchBlock(nn.Module):
     """
 
     def __init__(self, width: int, word_width: int, heads: int = 4, hidden: int = 3) -> None:
+        checks.at_least(1, width=width, hidden=hidden)
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
         self.attend = VectorAttention(width, heads)

@@ -121,7 +121,7 @@ class Block(nn.Module):
         attends: bool = False,
     ) -> None:
         checks.at_least(0, num_channels=num_channels, num_skip=num_skip)
-        checks.function(conditioning=conditioning)
+        checks.maker(conditioning=conditioning)
         super().__init__()
         num, num_seen = num_channels, num_channels + num_skip
         self.first = nn.Sequential(group_norm(num_seen), nn.SiLU(), conv(num_seen, num))
@@ -187,7 +187,7 @@ class UNet(nn.Module):
         num_factors: int | None = None,
     ) -> None:
         super().__init__()
-        checks.function(embedding=embedding, conditioning=conditioning)
+        checks.maker(embedding=embedding, conditioning=conditioning)
         _check(image_shape, channels, multipliers, blocks, attention_sides)
         _check_conditions(num_classes, num_factors)
         self.image_shape, self.num_classes = tuple(image_shape), num_classes

@@ -76,6 +76,7 @@ class Editor:
             raise ValueError(
                 f"there must be 1 to 4 axes of at least 2 values; {given or 'none'} was given"
             )
+        checks.instance(Sequence, start=() if start is None else start)
         self.start = [count // 2 for count in counts] if start is None else list(start)
         if len(self.start) != len(counts) or not all(
             type(i) is int and 0 <= i < count for i, count in zip(self.start, counts, strict=True)
@@ -238,7 +239,9 @@ def _items(values: Iterable[Any]) -> list[Any]:
 def _text(name: str, form: Text, *values: Any) -> str:
     if not isinstance(form, str):
         checks.function(**{name: form})
-        return form(*values)
+        text = form(*values)
+        checks.instance(str, **{f"what {name} returns": text})
+        return text
     try:
         return form.format(*values)
     except (IndexError, KeyError, ValueError, TypeError, AttributeError):

@@ -84,6 +84,7 @@ def _rejections(
 ) -> str:
     words = []
     for name, value in rejects.items():
+        checks.instance(str, **{"a name in rejects": name})
         wrong, _ = _numbers(value, f"rejects[{name!r}]")
         if wrong.shape != right.shape:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,10 @@ from matplotlib.ticker import LogFormatter, MaxNLocator
 from torch import Tensor
 
 from companion import checks
+from companion.elbo import ElboTerms
 from companion.page.plots import style
-from companion.page.plots.style import Figure, color_key, finish, house_style, new_axes
+from companion.page.plots.style import Figure, axes_or_new, color_key, finish, house_style
 from companion.page.plots.values import Density, Values, check_names, check_one_each, numbers, plain
-
-if TYPE_CHECKING:
-    from companion.elbo import ElboTerms
 
 
 @house_style()
@@ -39,7 +37,7 @@ def curves(
     """
     checks.instance(Mapping, lines=lines)
     checks.at_least(1, **{"number of lines": len(lines)})
-    axes = axes or new_axes()
+    axes = axes_or_new(axes)
     points = {label: _points(line, label) for label, line in lines.items()}
     check_names("bands", "lines", bands or (), points)
     for number, (label, (x, y)) in enumerate(points.items()):
@@ -50,8 +48,9 @@ def curves(
                 )
         (line,) = axes.plot(x, y, label=label, **style.look(number))
         if bands and label in bands:
-            low, high = (numbers(edge, f"bands[{label!r}]", dims=1) for edge in bands[label])
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+            edges = numbers(bands[label], f"bands[{label!r}]", dims=2)
+            checks.shape((2, len(x)), **{f"bands[{label!r}]": torch.from_numpy(edges)})
+            axes.fill_between(x, *edges, color=line.get_color(), alpha=0.18, linewidth=0)
     axes.set_xscale("log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
     for axis, log, number in ((axes.xaxis, log_x, 0), (axes.yaxis, log_y, 1)):
@@ -77,7 +76,9 @@ def histogram(
 
     A probability `density` of the samples is drawn as a black line.
     """
-    axes = axes or new_axes()
+    checks.instance(Mapping, samples=samples)
+    checks.at_least(1, bins=bins, **{"number of samples": len(samples)})
+    axes = axes_or_new(axes)
     sets = {label: numbers(values, label, dims=1) for label, values in samples.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(sets.values())), bins)
     for number, (label, values) in enumerate(sets.items()):
@@ -109,11 +110,13 @@ def bars(
 
     Standard `errors` of all or some of the names are drawn as whiskers.
     """
+    checks.instance(Mapping, values=values)
     errors = errors or {}
     check_names("errors", "bars", errors, values)
-    axes = axes or new_axes(height=0.7 + 0.42 * len(values) if horizontal else 3.4)
-    heights = numbers([float(value) for value in values.values()], "values", dims=1)
-    whiskers = numbers([float(errors.get(name, 0)) for name in values], "errors", dims=1)
+    axes = axes_or_new(axes, height=0.7 + 0.42 * len(values) if horizontal else 3.4)
+    heights = numbers(list(values.values()), "values", dims=1)
+    whiskers = numbers([errors.get(name, 0) for name in values], "errors", dims=1)
+    checks.within(0, math.inf, errors=torch.from_numpy(whiskers))
     draw, error = (axes.barh, "xerr") if horizontal else (axes.bar, "yerr")
     options: Any = {error: whiskers if errors else None, "error_kw": style.WHISKER}
     drawn = draw(range(len(heights)), heights, 0.62, color=style.BLUE, **options)
@@ -146,7 +149,7 @@ def heatmap(
     The ticks name columns and rows; by default they are the indices.
     """
     values = numbers(matrix, "matrix", dims=2)
-    axes = axes or new_axes(height=4.0, width=5.2)
+    axes = axes_or_new(axes, height=4.0, width=5.2)
     limit = np.abs(values).max()
     both = values.min() < 0 < values.max()
     colors: dict[str, Any] = (
@@ -172,15 +175,16 @@ def heatmap(
 
 
 @house_style()
-def kl_per_level(terms: "ElboTerms", *, axes: Axes | None = None) -> Figure:
+def kl_per_level(terms: ElboTerms, *, axes: Axes | None = None) -> Figure:
     """How the KL of a chain of latents is spent: its batch mean at each level, with its standard error.
 
     The terms are those of a batch, from `elbo_terms`.
     """
+    checks.instance(ElboTerms, terms=terms)
     kl = numbers(terms.kl, "terms.kl", dims=2)
     mean, level = kl.mean(0), np.arange(1, kl.shape[1] + 1)
     error = kl.std(0, ddof=1) / math.sqrt(len(kl)) if len(kl) > 1 else None
-    axes = axes or new_axes()
+    axes = axes_or_new(axes)
     few = len(level) <= 20
     axes.bar(
         level,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from companion import checks
-from companion.page.plots.style import WIDTH, Figure, figure_of, house_style, new_axes
+from companion.page.plots.style import WIDTH, Figure, axes_or_new, figure_of, house_style
 from companion.page.plots.values import array_of, check_one_each
 
 
@@ -49,6 +49,7 @@ def image_rows(
 
     Each row has its label and as many images as the others, as `image_grid` takes them; each column may have a title.
     """
+    checks.instance(Mapping, rows=rows)
     drawn = [_pixels(images, label) for label, images in rows.items()]
     if len({len(row) for row in drawn}) != 1:
         counts = ", ".join(str(len(row)) for row in drawn) or 0
@@ -70,6 +71,7 @@ def _tiles(
     labels: Sequence[str] = (),
 ) -> Figure:
     """Draw images (num, height, width, 3) as tiles of one, with titles above and labels to the left."""
+    checks.positive(tile=tile)
     num, height, width, _ = images.shape
     gap = max(1, round(0.06 * width))
     across = columns * (width + gap) - gap
@@ -83,7 +85,7 @@ def _tiles(
     canvas = np.ones((tops[-1] + height, across, 3))
     for image, (top, left) in zip(images, places, strict=False):
         canvas[top : top + height, left : left + width] = image
-    axes = axes or new_axes(len(canvas) * inches + 0.16, across * inches + beside + 0.16)
+    axes = axes_or_new(axes, len(canvas) * inches + 0.16, across * inches + beside + 0.16)
     axes.imshow(canvas, interpolation="nearest")
     for title, (top, left) in zip(titles, places, strict=False):
         place = left + width / 2 - 0.5, top - 0.35 * line

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from companion import checks
 from companion.page.plots import style
-from companion.page.plots.style import Figure, color_key, finish, house_style, new_axes
+from companion.page.plots.style import Figure, axes_or_new, color_key, finish, house_style
 from companion.page.plots.values import Density, Values, numbers, plain
 
 Bounds: TypeAlias = tuple[float, float, float, float]  # left, right, bottom, top
@@ -43,7 +43,9 @@ def scatter(
             f"labels must give each of the {len(xy)} points one of at most {len(style.COLORS)} classes; "
             f"shape {classes.shape} with {len(names)} classes was given"
         )
-    axes = axes or new_axes(height=4.4, width=5.6 if labels is not None else 4.8)
+    if bounds is not None:
+        _check_bounds(bounds)
+    axes = axes_or_new(axes, height=4.4, width=5.6 if labels is not None else 4.8)
     size = min(max(4000 / len(xy), 5), 22)
     for number, name in enumerate(names):
         x, y = xy[classes == name].T
@@ -76,7 +78,7 @@ def density2d(
     `log_prob` gives the log-density in nats, of shape (num,), for points (num, 2).
     """
     x, y, density = _density(log_prob, bounds)
-    axes = axes or _plane_axes(bounds, beside=1.0)
+    axes = _plane_axes(axes, bounds, beside=1.0)
     levels = np.linspace(0, density.max(), 13)
     filled = axes.contourf(x, y, density, levels, cmap="Blues")
     axes.grid(visible=False)
@@ -104,7 +106,7 @@ def vector_field(
     checks.at_least(2, num=num)
     x, y, points = _mesh(bounds, num)
     u, v = _of_points(function, points, "function", tuple(points.shape)).T
-    axes = axes or _plane_axes(bounds)
+    axes = _plane_axes(axes, bounds)
     if log_prob is not None:
         fine_x, fine_y, density = _density(log_prob, bounds)
         axes.contourf(fine_x, fine_y, density, 12, cmap="Blues", vmax=1.6 * density.max())
@@ -117,17 +119,22 @@ def vector_field(
     return finish(axes, x_label, y_label)
 
 
-def _plane_axes(bounds: Bounds, *, beside: float = 0.0) -> Axes:
-    """The axes of a new figure whose shape fits the bounds, with room beside for a color key."""
+def _plane_axes(axes: Axes | None, bounds: Bounds, *, beside: float = 0.0) -> Axes:
+    """These axes, or those of a new figure whose shape fits the bounds, with room beside for a color key."""
     left, right, bottom, top = bounds
-    shape = min(max((top - bottom) / (right - left), 0.4), 1.6) if left < right else 1.0
-    return new_axes(width=4.8 + beside, height=4.0 * shape + 0.7)
+    shape = min(max((top - bottom) / (right - left), 0.4), 1.6)
+    return axes_or_new(axes, width=4.8 + beside, height=4.0 * shape + 0.7)
+
+
+def _check_bounds(bounds: Bounds) -> None:
+    ends = numbers(bounds, "bounds", dims=1)
+    if len(ends) != 4 or not (ends[0] < ends[1] and ends[2] < ends[3]):
+        raise ValueError(f"bounds must be left < right and bottom < top; {bounds} was given")
 
 
 def _mesh(bounds: Bounds, num: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    _check_bounds(bounds)
     left, right, bottom, top = bounds
-    if not (left < right and bottom < top):
-        raise ValueError(f"bounds must be left < right and bottom < top; {bounds} was given")
     x, y = np.meshgrid(np.linspace(left, right, num), np.linspace(bottom, top, num))
     points = torch.tensor(np.stack([x, y], -1), dtype=torch.get_default_dtype())
     return x, y, points.flatten(0, 1)
@@ -136,10 +143,14 @@ def _mesh(bounds: Bounds, num: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
 def _density(log_prob: Density, bounds: Bounds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, y, points = _mesh(bounds, 160)
     log_density = _of_points(log_prob, points, "log_prob", (len(points),))
-    return x, y, np.exp(log_density).reshape(x.shape)
+    density = np.exp(log_density).reshape(x.shape)
+    if not density.any():
+        raise ValueError("log_prob must be finite somewhere within bounds; the density is 0 there")
+    return x, y, density
 
 
 def _of_points(function: Density, points: Tensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    checks.function(**{name: function})
     with torch.no_grad():
         values = np.asarray(plain(function(points)), dtype=np.float64)
     if values.shape != shape or np.isnan(values).any() or (values == np.inf).any():

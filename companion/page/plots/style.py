@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -137,6 +138,7 @@ def figure(
     The height of one row and the width of the figure are in inches; the text of a page is 7 inches wide.
     """
     checks.at_least(1, columns=columns, rows=rows)
+    checks.positive(height=height, width=width)
     pixels = [round(inches * DPI) for inches in (width, rows * height)]  # whole ones
     new = Figure(figsize=(pixels[0] / DPI, pixels[1] / DPI), dpi=DPI)
     return new, tuple(
@@ -144,9 +146,13 @@ def figure(
     )
 
 
-def new_axes(height: float = 3.4, width: float = WIDTH) -> Axes:
-    """The only axes of a new figure of this size in inches."""
-    return figure(height=height, width=width)[1][0]
+def axes_or_new(axes: Axes | None, height: float = 3.4, width: float = WIDTH) -> Axes:
+    """The axes that were given, or the only ones of a new figure of this size in inches."""
+    if axes is None:
+        return figure(height=height, width=width)[1][0]
+    checks.instance(Axes, axes=axes)
+    figure_of(axes)
+    return axes
 
 
 def look(number: int) -> dict[str, Any]:
@@ -156,7 +162,9 @@ def look(number: int) -> dict[str, Any]:
 
 def mark(axes: Axes, places: Mapping[str, float]) -> None:
     """Draw a thin vertical line at each place, with its name at the top."""
+    checks.instance(Mapping, marks=places)
     for text, place in places.items():
+        checks.between(-math.inf, math.inf, **{f"marks[{text!r}]": place})
         place = float(place)  # of a tensor on a GPU, too
         axes.axvline(place, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         top = axes.get_xaxis_transform()

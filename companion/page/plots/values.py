@@ -57,6 +57,8 @@ def check_names(argument: str, kind: str, given: Collection[str], known: Collect
 
 
 def check_one_each(argument: str, kind: str, texts: Sequence[Any] | None, num: int) -> None:
-    """There is one text for each of `num` things, if there are texts."""
+    """There is one text for each of `num` things, if there are texts; one text is no list of its letters."""
+    if isinstance(texts, str):
+        raise TypeError(f"{argument} must name all {num} {kind}; one text, {texts!r}, was given")
     if texts is not None and len(texts) != num:
         raise ValueError(f"{argument} must name all {num} {kind}; {len(texts)} were given")
