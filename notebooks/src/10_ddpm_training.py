@@ -37,7 +37,7 @@ plots.image_grid(both[order])
 
 # %% [markdown]
 # :::{admonition} The idea
-# Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with other weights the pictures are better and the bound worse.
+# Training a diffusion model is regression. Make an example noisy at a random time, let the network say what was added, and lower the squared error. The bound says what an error at each time costs in nats; with equal weights the pictures are better and the bound worse.
 # :::
 
 # %% [markdown]
@@ -254,7 +254,7 @@ fig
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel (root of the mean squared derivative); in percent, the pixel itself.", "name": "fig-looks-around"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel (brightness: root of the mean squared derivative; percent: the pixel's own fraction of the squares).", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
@@ -408,7 +408,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and in the implied noise its error is multiplied by $\sqrt{\mathrm{SNR}_t}$. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output and the noise $\sqrt{\bar\alpha_t}$ times, never more than that.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and in the implied noise its error is multiplied by $\sqrt{\mathrm{SNR}_t}$. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Of the three only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output and the noise $\sqrt{\bar\alpha_t}$ times, never more than that.
 #
 # Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
@@ -454,7 +454,7 @@ assert found[1] < baseline[100] and found[-1] > 10 * baseline[1000]
 # \end{aligned}
 # $$ (eq-bound-from-errors)
 #
-# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So learned variances, which help in few steps, need a little of the bound in the loss, without its gradient in the mean, which is noisy; {cite:t}`nichol2021` let the network mix $\log \tilde\beta_t$, right for known images, and $\log \beta_t$, right for pure noise.
+# with $e_\varepsilon(t) = \varepsilon - \varepsilon_\theta(x_t, t)$ and the weights of the last chapter, $\omega_\varepsilon(t) = \frac{\beta_t^2}{2 \sigma_t^2\, \alpha_t (1 - \bar\alpha_t)}$. The simple loss has the errors with equal weights, a squared error at $t = 1$, and no variances. So to learn variances, which help in few steps, a little of the bound joins the loss, its noisy gradient kept from the mean; {cite:t}`nichol2021` let the network mix $\log \tilde\beta_t$ (right if the image is known) and $\log \beta_t$ (if the data are noise).
 #
 # **Check.** For one $8 \times 8$ digit at all thousand times, the left side adds up the terms of `elbo_step`, which computes KL divergences, and the right side uses errors and weights. The check rejects equal weights, and a bound without the cost of the variances.
 
@@ -546,7 +546,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; dividing by that keeps the objective, and changes the variance only. So times *in proportion to the weights*, which then cancel ({ref}`ex-better-times`), remove a part of the noise (box).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; dividing by that keeps the objective, and changes the variance only. For the ring, times *in proportion to the weights*, which then cancel ({ref}`ex-better-times`), remove a part of the noise (box).
 #
 # :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
 # :::
@@ -600,7 +600,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. If the weights of a loss, divided by those of the bound, only rise with the noise, the loss is itself an average of bounds, on the log-likelihoods of data to which noise was added: each counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. Divide the weights of a loss by those of the bound. If the quotient only rises with the noise, it is a sum of steps up, and the loss an average of bounds: a step counts the errors from its level on, the bound of data with that much noise {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
 #
 # **The ring.** For its shipped network the weighted excess is small; a network trained with the weights of the bound gains a little (one training each, ± standard error over points):
 
@@ -1080,7 +1080,7 @@ if test.name == "mnist":
 # %% [markdown]
 # The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in 16 finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
 #
-# :::{depth-start} no decoder of single pixels beats the histogram, and finer steps save a little more
+# :::{depth-start} no decoder that sees a pixel's value alone beats the histogram, and finer steps save a little more
 # :::
 # **The histogram.** Let $c(g)$ be the frequency of the gray level $g$ in the training set (with equal frequencies this is the decoder of {cite:t}`kingma2021`). By Bayes' rule,
 #
@@ -1096,7 +1096,7 @@ if test.name == "mnist":
 # \mathbb{E}\big[ -\log p(x_j \mid x_{1,j}) \big] = H(c) + \tfrac12 \log\big( 2 \pi e\, (1 - \bar\alpha_1) \big) - h(x_{1,j}) ,
 # $$ (eq-histogram-price)
 #
-# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone can cost less.
+# by $H(x \mid x_1) = H(x) + h(x_1 \mid x) - h(x_1)$, where $h$ is the entropy of a density. No decoder that sees $x_{1,j}$ alone, and not its place, can cost less.
 
 # %% [markdown]
 # **$\beta_t$ or $\tilde\beta_t$?** For the wide Gaussian data of {ref}`the last chapter <sec-exact-gap>`, $\sigma_t^2 = \beta_t$ cost almost nothing and $\tilde\beta_t$ half of Euler's constant, 0.2886 nats for each dimension. Black pixels are the opposite case: the network predicts them almost surely, so $\tilde\beta_t$ is right and $\beta_t$ too large, at a cost that no number of steps removes. On the linear schedule, rescaled as in the last chapter, this cost tends to

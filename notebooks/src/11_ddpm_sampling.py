@@ -179,7 +179,7 @@ Film(
 # %% [markdown]
 # The estimates of these sixteen are blurs at first and then change between several digits. Which digit it will be is settled long before the noise is gone.
 #
-# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Networks that predict the noise need this: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. They clip $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
+# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Networks that predict the noise gain most from this, in few steps: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. They clip $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
 #
 # *Sources: B27.*
 
@@ -386,7 +386,7 @@ verify("eq-ddim-step", after, mixed, exact.within(1e-8), rejects=wrong)
 # With the right variance $\beta_t V_{t-1} / V_t$ the slope of the DDPM would give $V_{t-1}$ {eq}`eq-variance-restored`; the last two rows of {eq}`eq-step-error` are $\tilde\beta_t$ and $\beta_t$ less this variance. For DDIM, let $u_t$ be the vector in the plane with the components $\sqrt{\bar\alpha_t\, \lambda}$ (image) and $\sqrt{1 - \bar\alpha_t}$ (noise). Its length is $\sqrt{V_t}$, and its angle $\varphi_t$. The exact estimates are $\hat{x} = \sqrt{\lambda}\, (u_t)_1\, x_t / V_t$ and $\hat\varepsilon = (u_t)_2\, x_t / V_t$, so the slope of {eq}`eq-ddim-step` is $u_{t-1} \cdot u_t / V_t$, which is {eq}`eq-ddim-cosine`. The step misses $V_{t-1} \sin^2(\varphi_t - \varphi_{t-1})$, the square of the cross product of $u_{t-1}$ and $u_t$ over $V_t$; that is the first row. $\square$
 # :::
 #
-# So, but for the last step, each error is a square: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$ adds variance, as if $\lambda$ were 1. Its error does not shrink with $\lambda$, so it can be many times a fine detail itself.
+# So, but for the last step, each error is a square: twice as many steps, of half the length, make a quarter of the error each, and the whole falls nearly like one over their number. DDIM and $\tilde\beta_t$ lose variance, $\tilde\beta_t$ up to four times as much in a step, since it lacks the variance of what the image may be otherwise {eq}`eq-true-moments`. And $\beta_t$, right for $\lambda = 1$, adds variance below it. Its error does not shrink with $\lambda$, so it can be many times a fine detail itself.
 #
 # **Check.** The recursion is compared with 40,000 samples of each sampler in twenty steps, for $\lambda = 0.25$. It rejects the variance of the data; for the DDPM, new noise on top of all the old; for DDIM, the mean of the DDPM. The errors of a step and the slope of DDIM are compared with the companion's coefficients. Exchanged rows, and a slope without the cosine, are rejected.
 
@@ -607,7 +607,7 @@ fig
 # %% [markdown]
 # :::{depth-start} samples follow the data if four things hold, and on the ring each can be tested
 # :::
-# {ref}`The last chapter <sec-ddpm-samples>` found three conditions for a chain with noise: it ends at noise, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. Sampling adds a fourth: enough steps for the sampler. On the ring, errors of few steps can be told from errors of the network, because the exact denoiser is known. The table has 3000 points of each: their variance around the nearest center, relative to that of the components and estimated from the median of the distances; and outliers, farther than four standard deviations from every center.
+# {ref}`The last chapter <sec-ddpm-samples>` found four conditions for a chain with noise: it ends at noise, its steps are small, the variances are right, and the network is exact where it counts {eq}`eq-decoder-limit`. On the ring, errors of few steps can be told from errors of the network, because the exact denoiser is known. The table has 3000 points of each: their variance around the nearest center, relative to that of the components and estimated from the median of the distances; and outliers, farther than four standard deviations from every center.
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(5)
@@ -745,7 +745,7 @@ fig
 # |---|---|
 # | images in about twenty calls | added noise with $\tilde\beta_t$, and the class if the network takes one |
 # | images of no given class, by DDIM or DPM-Solver++ {eq}`eq-second-order` | draw the class first |
-# | a network without classes | all steps, with $\beta_t$, or {ref}`guidance by a weaker network <sec-guided-digits>` |
+# | a network without classes | all steps (tried with $\beta_t$), or {ref}`guidance by a weaker network <sec-guided-digits>` |
 # | {ref}`a map <sec-inversion>`: codes of images, paths between images | DDIM |
 
 # %% [markdown]
@@ -870,7 +870,7 @@ plots.image_rows({"noise": to_unit(between), "pixels": to_unit(fade)}, tile=0.8)
 # \frac{\text{change of } x_0}{\delta} = \frac{\sqrt{\bar\alpha_t}\, \lambda}{V_t} = \varrho_t \sqrt{\frac{\lambda}{V_t}} , \qquad \varrho_t = \sqrt{\frac{\bar\alpha_t\, \lambda}{V_t}} ,
 # $$ (eq-push)
 #
-# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. So sampling is, but not by the noise itself, for the formula has no $\sigma_t$: the mean reduces the push, as it contracts more than a step of DDIM, to make room for the noise. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps than by DDIM; and there is no map.
+# where $\varrho_t$ is the correlation of $x_t$ and $x$. DDIM with many small steps leaves $\sqrt{\lambda / V_t}$, since the cosines of {eq}`eq-ddim-cosine` are then 1. The extra factor $\varrho_t < 1$ is the gain of the DDPM's steps. So it does, but not the noise itself, for the formula has no $\sigma_t$. To make room for the noise the mean contracts more than a step of DDIM, and shrinks the push with it. Without the noise the variance would be lost {eq}`eq-noiseless`. An error of the network is a push as well, and is forgotten alike. The price: with $\tilde\beta_t$ more variance is lost in a step {eq}`eq-step-error`, so an exact denoiser needs more steps than by DDIM; and there is no map.
 #
 # **Check.** Chains are pushed at $t = 400$ without noise and with the variance $\beta_t$, for three variances of the data. The check rejects the factor of DDIM.
 

@@ -135,7 +135,7 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, as for every score (by parts; a Gaussian's passes, too).
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, true of every score (but also of the Gaussian with these moments).
 #
 # Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps the mean, and $\tilde{x}$ hardly leaves the examples.
 #
@@ -650,7 +650,7 @@ wrong["noise of the arrival"] = scaled[25] + (sigma[29] - sigma[30]) * noise_at(
 verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# :::{depth-start} a corrector repairs the variance of few steps, but not the weights of the modes
+# :::{depth-start} a corrector repairs the variance better than as many calls of the predictor, the weights of the modes no better
 # :::
 # After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level of noise that was reached bring them closer. So the {term}`predictor-corrector method` {cite:p}`song2021sde` alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
 
@@ -1241,7 +1241,7 @@ for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 
 plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
 
 # %% [markdown]
-# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls what is left is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
+# In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls most of what is left is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)
 #
 # :::{depth-end}
 # :::
@@ -1499,5 +1499,5 @@ exercises.check_preconditioned_estimate(preconditioned_estimate)
 # - The score needs no normalizing constant, and regression on the noise learns it {eq}`eq-denoising-score-matching`.
 # - With little noise a score is local; noise at many levels joins the modes.
 # - Noise moves a density as a velocity of $- \frac12 g^2$ times the score does. Turned around, it is an ODE with the same marginals; with noise added, the reverse SDE {eq}`eq-reverse-sde`. DDIM is Euler's method for the ODE {eq}`eq-ddim-euler`.
-# - The ODE's likelihood is computed {eq}`eq-flow-likelihood`; the SDE has an ELBO: the score loss, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
+# - The ODE's likelihood is computed {eq}`eq-flow-likelihood`; the SDE has an ELBO: the loss of the noise, uniform in $\log \mathrm{SNR}$ {eq}`eq-score-bound`.
 # - Flow matching is the same in other coordinates {eq}`eq-flow-matching`. One-step models learn the average velocity {eq}`eq-mean-flow`.

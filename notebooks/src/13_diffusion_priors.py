@@ -90,7 +90,7 @@ requests = {
 }
 twenty, hundred = digit_schedule.evenly(20), latent.schedule.evenly(100)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows only the denoiser differs.", "name": "fig-four-wishes"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. First row: different digits, some of them broken. Second row: eight sevens. Third row: eight completions of one digit, all with the same upper half. Fourth row: different digits, a little smoother."}, "figure": {"caption": "Four requests. In the first three rows network and starts are the same.", "name": "fig-four-wishes"}}
 rows = {name: end(ddpm_sample(hat, twenty, noise_images)) for name, hat in requests.items()}
 z = end(ddpm_sample(latent.denoiser, hundred, torch.randn(8, 16)))
 rows = {name: to_unit(x) for name, x in rows.items()}
@@ -698,12 +698,12 @@ def draw_given_y(sub):
     }
     drawn = {name: end(ddpm_sample(hat, sub, x_T)) for name, hat in hats.items()}
     film = inpaint_sample(ring_hat, sub, x_T, known, torch.tensor([True, False]))
-    return drawn | {"RePaint": end(film)}
+    return drawn | {"replacement": end(film)}
 
 
 ways, hurried = draw_given_y(s), draw_given_y(s.evenly(20))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and RePaint: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and replacement: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
 fig, panels = plots.figure(4, height=2.3)
 at_right, gone = {}, {}
 for (name, x), panel in zip(ways.items(), panels, strict=True):
@@ -715,12 +715,12 @@ for (name, x), panel in zip(ways.items(), panels, strict=True):
     _ = panel.plot(*means.T.tolist(), "o", color="#bbbbbb", markersize=9, zorder=0)
 along = {name: x[x[:, 1] > 0.5][:, 0].std() for name, x in ways.items()}
 assert along["DPS"] < 0.9 * along["exact"]
-assert min(at_right["posterior mean"], at_right["RePaint"]) > 2 * at_right["exact"]
+assert min(at_right["posterior mean"], at_right["replacement"]) > 2 * at_right["exact"]
 assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. The one Gaussian of posterior-mean guidance, as wide as the two correct modes together, fills the wrong one between them. RePaint ({ref}`next <sec-inpainting>`) does too, likely because its denoiser sees the measured coordinate with noise.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. Posterior-mean guidance puts one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between the two. Replacement ({ref}`next <sec-inpainting>`) does too; here it takes $y$ as exact, besides.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -974,7 +974,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down, for us with another label: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise exceeds the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down, for us with another label: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise of one pixel exceeds the length, over all pixels, of the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which are nearly the originals and the second of which show the new class; and the edits by inversion, most of which show the new class."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)

@@ -463,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'decoded codes':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become alike, and unlike renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
+# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become more alike, and unlike renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -505,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** In the five, the image's changes by each value alone add up to the combination (box). In the sixth they do not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes are learned because attributes vary independently in training: what all blue houses share is the color. Were all of them small, nothing would tell which of the two "blue" means.)
+# Five of the six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** Add to an image what each value alone changes: in the five, the sum shows the combination (box). In the sixth not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because values also occur apart: in training blue houses stand by day only, but so do others. Were all blue houses small, and no others, nothing would tell which of the two "blue" means.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -559,7 +559,7 @@ print(
 )
 
 # %% [markdown]
-# So the network has learned what training excludes in all six, and five times the word overrules it. Every other combination of turn, side and height is drawn. For the triple, single changes do not add up to the image; with those by two values, all of which training shows, they would. A network that added up single changes would fail where this one fails, but it would get the side wrong and not the height: the sums show what is special about the triple, not what the network computes. It is one triple.
+# So the network has learned what training excludes (for a red house behind, one in twelve by chance, 30 images are too few to tell), and five times the word overrules it. Every other combination of turn, side and height is drawn. For the triple, single changes do not add up to the image; with those by two values, all of which training shows, they would. A network that added up single changes would fail where this one fails, but it would get the side wrong and not the height: the sums show what is special about the triple, not what the network computes. It is one triple.
 #
 # **Is it this training?** With other seeds it is the same ({ref}`experiment <exp-sentence-trainings>`): at scale 2, three trainings draw 99.3 ± 0.1 % of the attributes as asked for, and 94.8 ± 0.7 % of those of combinations held out; without guidance 98.2 ± 0.2 and 92.1 ± 0.5 %. All values of the triple are shown by 6 ± 4 % of the images without guidance, 15 ± 6 % at scale 2 and 37 ± 11 % at scale 6; the five pairs at scale 2 by 85 ± 2 (blue, dusk), 99 ± 0, 99 ± 1, 100 ± 0 and 98 ± 2 %. With the words in random order the houses exchange their colors in 27 ± 1 % of the images of two colors, in order in 0.0 ± 0.0 %.
 #
@@ -589,7 +589,7 @@ for name, condition in left_out.items():
     print(f"{name:16}  {shown[0]:>12}  {shown[1]:>11}  {shown[2]:>11}")
 
 # %% [markdown]
-# - **Without a sentence** as many attributes are right as in renderings of *other* sentences.
+# - **Without a sentence** no more attributes are right than in renderings of *other* sentences.
 # - **Without the order** of the words most attributes survive, since they have words of their own. What is lost is *whose* color it is: often the houses exchange theirs. (Without small words, which training never leaves out, colors stay.) Larger models may lose it in the words' vectors, in attention ({numref}`fig-attention-words` looks), or in captions that do not tell it. Guidance cannot repair that: it exaggerates what the sentence changes.
 #
 # **Without the first stage** one trains anew, on pixels. For the same cost these are cut into coarse patches, of $8 \times 8$ (both: a quarter of the steps):
@@ -654,7 +654,7 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it. With 60,000, in as many steps, nothing of the kind is found, and held-out combinations are obeyed better than by the best copy (box).
+# With 100 scenes, a sentence about one of them returns it. With 60,000, in as many steps, nothing of the kind is found, and held-out combinations are obeyed at least as well as by the best copy (box).
 #
 # Large models return some of their training images, above all those that occur often {cite:p}`carlini2023`, which weigh most in that mean, or whose caption no other image has. So duplicates are removed, and captions varied {cite:p}`somepalli2023`. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
 #
@@ -941,7 +941,7 @@ exercises.check_both(both)
 # (sec-text-summary)=
 # ## Summary
 #
-# - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`.Each patch reads what it needs {eq}`eq-cross-attention`.
+# - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`. Each patch reads what it needs {eq}`eq-cross-attention`.
 # - First stage and diffusion have one bound {eq}`eq-sentence-bound`; its prior is learned, given the sentence.
 # - Guidance helps most where training had no example.
 # - Combinations that were never seen are drawn where the changes by single words add up.
