@@ -25,8 +25,7 @@ TAGS = {
     COLUMNS,
 }
 IMPORTS = {"companion", "torch", "torchvision", "numpy", "matplotlib"}  # what Colab has, and ours
-WIDGETS = "application/vnd.jupyter.widget"
-MAX_LINES, GOOD_LINES, MAX_CLASS_LINES = 30, 15, 12
+MAX_LINES, MAX_CLASS_LINES = 30, 12
 MIN_ALT = 15
 MIN_COMPARED = 0.7
 FALLBACK = re.compile(r"^data: no copy of ", re.MULTILINE)  # companion.data without the real data
@@ -121,8 +120,9 @@ def of_a_cell(cell: NotebookNode) -> Iterator[str]:
 
 def _of_the_code(cell: NotebookNode) -> Iterator[str]:
     """It is short, asks for what Colab has, and leaves checks that are compared."""
-    if (lines := _lines(cell)) > MAX_LINES:
-        yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
+    lines = [line for line in untitled(cell.source).splitlines() if line.strip()]
+    if len(lines) > MAX_LINES and "setup" not in tags(cell):
+        yield f"has {len(lines)} non-blank lines; {MAX_LINES} are the limit"
     for node in ast.walk(python(cell.source)):
         names: list[str] = []
         if isinstance(node, ast.ClassDef):
@@ -142,26 +142,13 @@ def _of_the_code(cell: NotebookNode) -> Iterator[str]:
         yield f"calls verify, so it needs the tag {COMPARED}"
 
 
-def advice(cell: NotebookNode) -> Iterator[str]:
-    """What is allowed in a code cell, but not good."""
-    if GOOD_LINES < (lines := _lines(cell)) <= MAX_LINES:
-        yield f"has {lines} non-blank lines; {GOOD_LINES} are good, {MAX_LINES} the limit"
-
-
-def _lines(cell: NotebookNode) -> int:
-    code = "" if "setup" in tags(cell) else untitled(cell.source)
-    return len(re.findall(r"^.*\S", code, re.MULTILINE))
-
-
 def _of_the_outputs(cell: NotebookNode) -> Iterator[str]:
-    """They hold no error, no warning, no widget, and nothing of this machine or of stand-in data."""
+    """They hold no error, no warning, and nothing of this machine or of stand-in data."""
     for output in cell.outputs:
         if output.output_type == "error" and "raises-exception" not in tags(cell):
             yield f"an error is stored: {output.ename}"
         if output.output_type == "stream" and output.name == "stderr":
             yield f"writes to stderr: {output.text.strip().splitlines()[-1][:100]!r}"
-    if any(mime.startswith(WIDGETS) for data in contents(cell) for mime in data):
-        yield "a widget view is stored; sync it"
     if any(FALLBACK.search(text) for text in texts(cell)):
         yield "was run on the fallback data; run it where the data set can be had"
     for text in texts(cell):
