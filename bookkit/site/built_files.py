@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -20,10 +21,11 @@ from typing import Any
 import numpy as np
 import pydata_sphinx_theme  # type: ignore[import-untyped]
 import tinycss2  # type: ignore[import-untyped]
-from fontTools import subset  # type: ignore[import-untyped]
 from PIL import Image
 from scipy import ndimage
 from sphinx.application import Sphinx
+
+from bookkit.site.formulas import cut_font
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 STYLES, FONTS = Path("styles/pydata-sphinx-theme.css"), Path("vendor/fontawesome/webfonts")
@@ -31,23 +33,18 @@ ICONS = re.compile(r"\bfa-([a-z0-9-]+)")
 ICON_RULE = re.compile(r"((?:\.fa-[\w-]+:before,?)+)\{content:\"[^\"]*\"\}")
 CHARACTER = re.compile(r'"\\([0-9a-f]{4,5})"')
 SOURCE = re.compile(r"url\(\.\./vendor/fontawesome/webfonts/([\w-]+)\.woff2\)[^;}]*")
-SCRIPT = r'\s*<script[^>]*\bsrc="[^"]*(?:%s)[^"]*"></script>'
-STYLE = r'\s*<link[^>]*\bhref="[^"]*_static/(?:%s)\.css[^"]*"[^>]*>'
+FILE = r'\s*<(?:script|link)[^>]*\b(?:src|href)="[^"]*(?:%s)[^"]*"[^>]*>(?:</script>)?'
 # The icons are a font already, so the 1.5 MB script that draws them is for nobody.
-FOR_NOBODY = re.compile(SCRIPT % r"scripts/fontawesome\.js")
-# Scripts of extensions, and what a page has that needs them.
+FOR_NOBODY = re.compile(FILE % r"scripts/fontawesome\.js")
+# What a page has, and the files of extensions that only such a page needs.
 FOR_SOME = {
-    re.compile(SCRIPT % r"searchtools\.js|language_data\.js|searchindex\.js"): re.compile(
-        'id="search-results"'
-    ),
-    re.compile(SCRIPT % r"clipboard\.min\.js|copybutton\.js"): re.compile('class="highlight'),
-    re.compile(SCRIPT % r"togglebutton\.js"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
-    re.compile(STYLE % "copybutton|pygments"): re.compile('class="highlight'),
-    re.compile(STYLE % "togglebutton"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
-    re.compile(STYLE % "proof"): re.compile(r'class="proof\b'),
-    re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
-    re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
-    re.compile(SCRIPT % r"_static/answers\.js"): re.compile("book-answer"),
+    'id="search-results"': r"searchtools\.js|language_data\.js|searchindex\.js",
+    'class="highlight': r"clipboard\.min\.js|copybutton\.(?:js|css)|_static/pygments\.css",
+    r'class="[^"]*\b(?:toggle|dropdown)\b': r"togglebutton\.(?:js|css)",
+    r'class="proof\b': r"_static/proof\.css",
+    r'class="[^"]*\b(?:exercise|solution)\b': r"_static/exercise\.css",
+    "sd-tab-set": r"design-tabs\.js",
+    "book-answer": r"_static/answers\.js",
 }
 # What lies below a page of the contents is off the reader's path, and its arrow has no name.
 BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
@@ -60,7 +57,6 @@ INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
 FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")')
 FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
-NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 # Where a drawing refers to a part of it.
 NAME = re.compile(r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
@@ -98,13 +94,10 @@ SHEETS = (
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Rewrites the pages, style sheets and drawings, once they are written."""
-    if not exception and app.builder.format == "html":
-        lighten_site(Path(app.outdir))
-
-
-def lighten_site(site: Path) -> None:
-    """Makes a built site light; a second time it changes nothing."""
+    """Rewrites the pages, style sheets and drawings, once they are written; a second time it changes nothing."""
+    if exception or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
     icons: set[str] = set()
     names: set[str] = set()
     for drawing in (site / "_images").glob("*.svg"):
@@ -116,9 +109,9 @@ def lighten_site(site: Path) -> None:
     for path in site.rglob("*.html"):
         old = path.read_text("utf8")
         new = BELOW.sub("", FOR_NOBODY.sub("", old))
-        for scripts, mark in FOR_SOME.items():
-            if not mark.search(new.partition("<article")[2] or new):
-                new = scripts.sub("", new)
+        for mark, files in FOR_SOME.items():
+            if not re.search(mark, new.partition("<article")[2] or new):
+                new = re.sub(FILE % files, "", new)
         new = FIRST_FRAME.sub('<img loading="lazy" ', new)
         new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
@@ -315,13 +308,8 @@ def only_these(icons: set[str], static: Path) -> None:
     shown = {int(code, 16) for code in CHARACTER.findall(css + book)}
     shown |= {ord(char) for char in css + book if "\ue000" <= char <= "\uf8ff"}  # written out
     for name in set(SOURCE.findall(css)):
-        options = subset.Options(flavor="woff", notdef_outline=True, layout_features=[])
         whole = min((THEME / FONTS).glob(f"{name}.*"))  # .ttf, or .woff2, which asks for brotli
-        font = subset.load_font(str(whole), options)
-        cutter = subset.Subsetter(options)
-        cutter.populate(unicodes=shown)
-        cutter.subset(font)
-        subset.save_font(font, str(static / FONTS / f"{name}.woff"), options)
+        cut_font(whole, static / FONTS / f"{name}.woff", shown)
         for suffix in (".ttf", ".woff2"):
             (static / FONTS / f"{name}{suffix}").unlink(missing_ok=True)
     css = SOURCE.sub(rf'url(../{FONTS.as_posix()}/\1.woff) format("woff")', css)
@@ -342,40 +330,26 @@ def used(css: str, names: set[str]) -> str:
 def kept(rules: Iterable[Any], names: set[str]) -> Iterator[str]:
     """The text of the rules that are kept."""
     for rule in rules:
-        if rule.type == "at-rule":
-            if rule.at_keyword in ("media", "supports", "layer", "container") and rule.content:
-                inner = tinycss2.parse_rule_list(
-                    rule.content, skip_comments=True, skip_whitespace=True
-                )
-                if body := "".join(kept(inner, names)):
-                    prelude = tinycss2.serialize(rule.prelude).strip()
-                    yield f"@{rule.at_keyword} {prelude}{{{body}}}"
-            elif rule.at_keyword != "charset":
-                yield rule.serialize()
-        elif rule.type == "qualified-rule":
-            selectors = alternatives(tinycss2.serialize(rule.prelude))
-            if chosen := [text for text in selectors if can_match(text, names)]:
+        if rule.type == "qualified-rule":
+            if chosen := list(selectors(rule.prelude, names)):
                 body = WHITE.sub(" ", tinycss2.serialize(rule.content)).strip()
                 yield f"{','.join(chosen)}{{{body}}}"
+        elif rule.at_keyword in ("media", "supports", "layer", "container") and rule.content:
+            inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
+            if body := "".join(kept(inner, names)):
+                yield f"@{rule.at_keyword} {tinycss2.serialize(rule.prelude).strip()}{{{body}}}"
+        elif rule.at_keyword != "charset":
+            yield rule.serialize()
 
 
-def alternatives(selectors: str) -> list[str]:
-    """The selectors of a list, split at the commas that stand in no bracket."""
-    found, depth, start = [], 0, 0
-    for at, char in enumerate(selectors):
-        depth += (char in "([") - (char in ")]")
-        if char == "," and depth == 0:
-            found.append(selectors[start:at])
-            start = at + 1
-    return [text.strip() for text in [*found, selectors[start:]]]
-
-
-def can_match(selector: str, names: set[str]) -> bool:
-    """Whether all classes and ids that a selector asks for stand somewhere; what is in brackets need not."""
-    plain = selector
-    while (shorter := re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", plain)) != plain:
-        plain = shorter
-    return all(name.replace("\\", "") in names for name in NAMED.findall(plain))
+def selectors(tokens: Iterable[Any], names: set[str]) -> Iterator[str]:
+    """The selectors of a list whose classes and ids all stand somewhere; what is in brackets, one token, need not."""
+    for is_comma, part in itertools.groupby(tokens, lambda token: token == ","):
+        some = list(part)
+        asked = {token.value for token in some if token.type == "hash"}
+        asked |= {name.value for dot, name in itertools.pairwise(some) if dot == "."}
+        if not is_comma and asked <= names:
+            yield tinycss2.serialize(some).strip()
 
 
 def setup(app: Sphinx) -> None:

@@ -18,7 +18,6 @@ import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from bookkit.authoring.labels import Book
@@ -94,10 +93,7 @@ def digest(path: Path) -> str:
 def configure(app: Sphinx, config: Config) -> None:
     """Reads the table, and names the folder after all that will be in it."""
     root = Path(app.srcdir)
-    try:
-        table = read_table(root)
-    except ValueError as error:
-        raise ExtensionError(f"book/instruments.yml: {error}") from None
+    table = read_table(root)
     hashes = {path.name: digest(path) for path in sorted((root / MODULES).iterdir())}
     every = json.dumps([hashes, *(entry["hashes"] for entry in table.values())])
     config.instruments = table
@@ -106,10 +102,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def check(app: Sphinx) -> None:
     """Refuses a table that names no figure."""
-    try:
-        check_labels(app.config.instruments, app.the_book)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ExtensionError(f"book/instruments.yml: {error}") from None
+    check_labels(app.config.instruments, app.the_book)  # type: ignore[attr-defined]
 
 
 class Attaching(SphinxPostTransform):
