@@ -1,4 +1,4 @@
-"""Kernels for notebooks that run from beginning to end."""
+"""Kernels for notebooks that run from beginning to end; a plugin of pytest for `make notebooks`."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def execute(
     started = {} if environment is None else {"env": environment}
     chosen: dict[str, Any] = {"timeout": 900, "kernel_name": "python3"} | options
     return again_if_stillborn(lambda: NotebookClient(notebook, **chosen).execute(**started))
+
+
+def pytest_configure() -> None:
+    """The kernels of nbval, too, are started again."""
+    import nbval.kernel
+
+    start = nbval.kernel.start_new_kernel
+    nbval.kernel.start_new_kernel = lambda *a, **k: again_if_stillborn(lambda: start(*a, **k))
