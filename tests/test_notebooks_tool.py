@@ -345,19 +345,6 @@ def test_unknown_names_are_answered_with_the_known_ones(
     assert "no chapter '03_third'; there are 01_first, 02_second" in capsys.readouterr().err
 
 
-def test_orphans_are_found(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(stored / "notebooks" / "01_first.ipynb", stored / "notebooks" / "07_lost.ipynb")
-    shutil.copy(
-        stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "src" / "08_new.py"
-    )
-    assert notebooks.main(["check", "--root", str(stored)]) == 1
-    out = capsys.readouterr().out
-    assert (
-        "notebooks/07_lost: has no source" in out
-        and "notebooks/src/08_new: is not in _toc.yml" in out
-    )
-
-
 Spoil = Callable[[nbformat.NotebookNode], None]
 PRINTS, SHOWS, ANSWER = 4, 5, 7  # cells of the first chapter
 

@@ -215,12 +215,10 @@ class Book:
 
 def checks(book: Book) -> list[Check]:
     """Every check found in the stored outputs of the notebooks."""
-    paths = {page.docname: book.root / f"{page.docname}.ipynb" for page in book.notebooks()}
     return [
         check
-        for name, path in paths.items()
-        if path.exists()
-        for check in checks_of(book.pages[name], nbformat.read(path, 4))
+        for page in book.notebooks()
+        for check in checks_of(page, nbformat.read(book.root / f"{page.docname}.ipynb", 4))
     ]
 
 

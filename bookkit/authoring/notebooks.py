@@ -206,17 +206,6 @@ def check(book: Book, page: Page) -> Iterator[str]:
         yield f"{name}: {text}"
 
 
-def orphans(book: Book) -> Iterator[str]:
-    """Notebooks without a source, and sources without a place in the table of contents."""
-    sources = {path.stem for path in (book.root / "notebooks" / "src").glob("*.py")}
-    known = {page.path.stem for page in book.notebooks()}
-    for path in sorted((book.root / "notebooks").glob("*.ipynb")):
-        if path.stem not in sources:
-            yield f"notebooks/{path.stem}: has no source in notebooks/src"
-    for name in sorted(sources - known):
-        yield f"notebooks/src/{name}: is not in _toc.yml"
-
-
 def select(book: Book, names: list[str]) -> list[Page]:
     """The chapters asked for, by name; all of them if none is named."""
     pages = {page.path.stem: page for page in book.notebooks()}
@@ -228,7 +217,7 @@ def select(book: Book, names: list[str]) -> list[Page]:
 def report(book: Book, pages: list[Page]) -> int:
     """Prints what is wrong; 1 if anything is."""
     problems = [problem for page in pages for problem in check(book, page)]
-    problems += [*orphans(book), *(f"the label {label} is used twice" for label in book.duplicates)]
+    problems += [f"the label {label} is used twice" for label in book.duplicates]
     print(*problems, f"{len(pages)} notebooks checked, {len(problems)} failures", sep="\n")
     return min(len(problems), 1)
 
