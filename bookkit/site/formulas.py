@@ -10,10 +10,10 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import ziamath
 from docutils import nodes
 from fontTools import subset  # type: ignore[import-untyped]
 from math_core import LatexError, LatexToMathML
@@ -103,9 +103,7 @@ def font(app: Sphinx, exception: Exception | None) -> None:
     plain = {unicodedata.normalize("NFKC", c) for c in used}
     # A letter alone is drawn as its italic.
     used |= {c for c in map(chr, ITALICS) if unicodedata.normalize("NFKC", c) in plain}
-    found = find_spec("ziamath")
-    assert found and found.origin, "ziamath, which has the font, is not installed"
-    whole = Path(found.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    whole = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
     woff = Path(app.outdir, "_static", "formulas.woff")
     cut_font(whole, woff, set(map(ord, used)), ["ssty", "dtls"])
 
