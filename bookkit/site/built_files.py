@@ -52,10 +52,10 @@ STORED = re.compile(r"[0-9a-f]{40,}\.svg")  # a chapter's figure is named by its
 VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
+    r'(?=(?:[^>]*\bwidth="([^"]*)")?)'
 )
 INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
-FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")')
-FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
+SMALL_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
 # Where a drawing refers to a part of it.
 NAME = re.compile(r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))')
@@ -112,10 +112,9 @@ def lighten(app: Sphinx, exception: Exception | None) -> None:
         for mark, files in FOR_SOME.items():
             if not re.search(mark, new.partition("<article")[2] or new):
                 new = re.sub(FILE % files, "", new)
-        new = FIRST_FRAME.sub('<img loading="lazy" ', new)
         new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
+        new = SMALL_FRAME.sub('<img loading="lazy" ', new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
-        new = FRAME.sub(partial(charted, path.parent), new)
         new = DRAWN.sub(r"\1--readable:\2px;", new)
         new = CODE.sub(partial(bare, plain), new)
         icons.update(ICONS.findall(new))
@@ -160,16 +159,16 @@ def outside(folder: Path, page: Path, found: re.Match[str]) -> str:
 
 def lazy(folder: Path, found: re.Match[str]) -> str:
     """The start of a picture's tag, which keeps its room until it comes into view and is loaded."""
-    path = folder / found[1]
+    path, given = folder / found[1], found[2]
     if STORED.fullmatch(path.name):
         return f'<img loading="lazy" {size_of(path.read_text("utf8"))}'
-    if path.suffix == ".svg" or re.search(
-        r"\bwidth=", found.string[found.start() :].partition(">")[0]
-    ):
+    if path.suffix == ".svg" or (given and not path.name.startswith("frame-")):
         return '<img loading="lazy" '
     with Image.open(path) as image:
         width, height = image.size
         kinds = kinds_of(image)
+    if given:  # to a frame of a slider
+        return f'<img loading="lazy" {kinds}height="{round(int(given) * height / width)}" '
     return f'<img loading="lazy" {kinds}width="{width}" height="{height}" '
 
 
@@ -183,18 +182,10 @@ def size_of(svg: str) -> str:
     return f'data-chart {text}width="{width}" height="{height}" '
 
 
-def charted(folder: Path, found: re.Match[str]) -> str:
-    """The start of a slider's tag: what its frames are, and the room that they will take."""
-    with Image.open(folder / found[1]) as image:
-        height = round(int(found[2]) * image.height / image.width)
-        return f'<img loading="lazy" {kinds_of(image)}height="{height}" '
-
-
 def kinds_of(image: Image.Image) -> str:
     """Attributes that say whether a picture is a chart, and how wide it must be shown for its text to be legible."""
-    from companion.page.plots.style import (
-        DPI,  # here, for it brings torch, which the build's start would touch
-    )
+    # Here, for it brings torch, which the build's start would touch.
+    from companion.page.plots.style import DPI
 
     readable = READABLE / (SMALLEST * DPI / 72) * image.width
     text = f'data-text="{math.ceil(readable)}" ' if has_text(image) else ""
