@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 
 from bookkit.authoring.labels import Book, Check, Claim, Page
 
@@ -66,7 +67,11 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
     """Renders a page that is a template."""
     pages = import_module(app.config.template_pages)
     if docname in pages.PAGES:
-        source[0] = rendered(source[0], pages, docname, app.the_book)  # type: ignore[attr-defined]
+        book: Book = app.the_book  # type: ignore[attr-defined]
+        try:
+            source[0] = rendered(source[0], pages, docname, book)
+        except (ValueError, OSError, jinja2.TemplateError) as error:
+            raise ExtensionError(f"{docname}: {error}") from None  # else nobody knows which page
 
 
 def always_read(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
