@@ -314,7 +314,7 @@ def explained() -> dict[tuple[str, str, str], str]:
 
 
 def run(modules: Sequence[str], num: int, seed: int) -> int:
-    """Try the mutants of these modules, print each survivor and a table; 1 if too few are killed."""
+    """Try the mutants of these modules, print each survivor and counts; 1 if too few are killed."""
     for name in WARM:
         importlib.import_module(name)
     tree, reasons, start = copy_of_the_checkout(), explained(), time.monotonic()
