@@ -111,7 +111,7 @@ mutants: .venv/ready  ## do the tests notice a change of one thing in a science 
 
 notebooks: check  ## compare the stored outputs with a new run
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
-		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.quality.forked_kernels -p no:cacheprovider -o timeout=0 notebooks
+		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.authoring.kernels -p no:cacheprovider -o timeout=0 notebooks
 
 site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test

@@ -170,10 +170,10 @@ def test_a_chart_in_lines_says_its_size_and_how_wide_its_letters_need_it(tmp_pat
 def test_a_slider_keeps_its_room_until_its_frame_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "_images").mkdir()
     Image.new("L", (40, 30)).save(tmp_path / "_images" / "frame-0.png")
-    tag = '<img loading="lazy" src="_images/frame-0.png" alt="a &gt; b" width="400" style="">'
-    new = built_files.FRAME.sub(lambda m: built_files.charted(tmp_path, m), tag)
-    assert new == tag.replace('lazy" ', 'lazy" height="300" ')
-    assert built_files.FRAME.sub("", new) == new  # a second time it changes nothing
+    tag = '<img src="_images/frame-0.png" alt="a &gt; b" width="400" style="">'
+    new = built_files.PICTURE.sub(lambda m: built_files.lazy(tmp_path, m), tag)
+    assert new == tag.replace("<img ", '<img loading="lazy" height="300" ')
+    assert built_files.PICTURE.sub("", new) == new  # a second time it changes nothing
 
 
 def test_pictures_are_squeezed_without_loss(tmp_path: Path) -> None:

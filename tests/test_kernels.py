@@ -7,8 +7,8 @@ import nbval.kernel
 import pytest
 from jupyter_client.provisioning import local_provisioner
 
+from bookkit.authoring import kernels
 from bookkit.authoring.kernels import execute
-from bookkit.quality import forked_kernels
 
 ways = pytest.mark.parametrize("by_nbval", [False, True])
 
@@ -26,9 +26,8 @@ def stillborn(monkeypatch):
 
     instead.deaths, instead.started = 1, started
     monkeypatch.setattr(nbval.kernel, "start_new_kernel", nbval.kernel.start_new_kernel)
-    monkeypatch.setattr(forked_kernels, "FORKS", instead)
-    monkeypatch.setattr(local_provisioner, "launch_kernel", launch)
-    forked_kernels.pytest_configure()
+    monkeypatch.setattr(local_provisioner, "launch_kernel", instead)
+    kernels.pytest_configure()
     return instead
 
 

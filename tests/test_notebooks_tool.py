@@ -102,9 +102,9 @@ def test_every_construct_becomes_plain_markdown() -> None:
         "> $$\\begin{aligned} s(n) &= \\frac{n (n + 1)}{2} \\\\ &\\ge n . \\end{aligned} \\tag{1.2}$$",
         "<summary>Proof of this</summary>\n\nAdd the list",
         "This proves [Theorem 1.1](#thm-gauss).",
-        "> **Theorem**\n>\n> A theorem without a number.",
+        "> **Where *all* is**\n>\n> See",
         "See [Squares](#sec-squares), the second, Cubes (chapter 2), (2.1), Notation,",
-        "> sums and the page, and the [web](https://example.org/a).",
+        "> sums and the [web](https://example.org/a).",
         "*Fig. 1.1. A square, (1.1).*",
         "Fig. 1.1 shows it, and figure 1.1 too.",
         "**Exercise 1.1 (Odd numbers)**",
@@ -141,7 +141,7 @@ def test_references_reach_other_chapters_and_code_stays_code() -> None:
     assert "As (1.2) of Theorem 1.1:" in text
     assert "\\sum_i i^3 = s(n)^2 \\tag{2.1}" in text
     assert ">    ```python\n>    total += i**3\n>    ```" in text
-    assert "> > **Tip**" in text
+    assert "> > **Nested**" in text
 
 
 def test_a_published_address_turns_references_into_links(root: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_published_address_turns_references_into_links(root: Path) -> None:
     )
     text = "\n".join(convert(root, "01_first").values())
     assert "[Cubes](https://book.example/x/notebooks/02_second.html#sec-cubes)" in text
-    assert "[the page](https://book.example/x/book/notation.html)" in text
+    assert "[Notation](https://book.example/x/book/notation.html)" in text
 
 
 def test_no_displayed_formula_in_a_quotation_spans_lines() -> None:
@@ -164,22 +164,25 @@ def test_no_displayed_formula_in_a_quotation_spans_lines() -> None:
     ("text", "complaint"),
     [
         ("{eq}`eq-nowhere`", "no label 'eq-nowhere'"),
-        ("{eq}`thm-gauss`", "'thm-gauss' labels a theorem, not an equation"),
-        ("{prf:ref}`eq-gauss`", "'eq-gauss' labels an equation, not a theorem"),
-        ("{numref}`sec-squares`", "'sec-squares' labels a section, not a figure"),
+        ("{eq}`thm-gauss`", "'thm-gauss' is a label of another kind: theorem"),
+        ("{prf:ref}`eq-gauss`", "'eq-gauss' is a label of another kind: equation"),
+        ("{numref}`sec-squares`", "'sec-squares' is a label of another kind: section"),
+        ("see [the page](../book/notation.md)", "a link that is not for the web"),
         ("{doc}`nowhere`", "no page 'nowhere'"),
         ("{cite:t}`nobody1999`", "no entry 'nobody1999'"),
         ("{glue:text}`x`", "the role glue:text is not supported"),
         ("{cite}`ho2020`", "the role cite is not supported"),
         (":::{tab-set}\nx\n:::", "the directive tab-set is not supported"),
-        (":::{note}\nx", "is never closed"),
+        (":::{figure} x.png\n:::", "the directive figure is not supported"),
+        (":::{admonition} A\nx", "is never closed"),
         ("$$\nx", "is never closed"),
         ("$$\n\\begin{align} x \\end{align}\n$$", r"\\begin\{align in a display"),
         ("$$\nx \\tag{3}\n$$", r"\\tag in a display"),
         ("$$\nx\n\ny\n$$", "blank line"),
         ("$$\nx % why\n$$", "or a %"),
-        ("- item\n\n  :::{note}\n  x\n  :::", "directives inside lists"),
-        (":::{note}\n:::{tip}\nx\n:::\n:::", "is never closed"),
+        ("- item\n\n  :::{admonition} A\n  x\n  :::", "no directive may stand in a list"),
+        ("- item\n\n  $$\n  x\n  $$", "no display and no directive may stand in a list"),
+        (":::{admonition} A\n:::{admonition} B\nx\n:::\n:::", "is never closed"),
         ("{{ name }}", "a substitution"),
         ("see[^1]", "a footnote"),
         ("% a comment", "a % comment"),
@@ -198,7 +201,7 @@ def test_what_jupyter_cannot_show_is_refused(root: Path, text: str, complaint: s
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a\n", "$$\nx\n$$", "- a\n\n  $$\n  x\n  $$", "```\n:::\n$$\n```", "``` {eq} ``` `"],
+    ["", "a\n", "$$\nx\n$$", "```\n:::\n$$\n```", "``` {eq} ``` `"],
 )
 def test_plain_markdown_is_left_alone(root: Path, text: str) -> None:
     write_text(root, text)
@@ -239,7 +242,7 @@ def test_a_label_used_twice_is_found(root: Path) -> None:
 
 
 def test_verify_calls_are_found_in_code() -> None:
-    code = "%matplotlib inline\nif x:\n    verify('eq-a', 1, 1)\nv.verify(label='eq-b')\nverify(name, 1)\n"
+    code = "%matplotlib inline\nif x:\n    verify('eq-a', 1, 1)\nv.verify('eq-b', 1)\nverify(name, 1)\n"
     code += "print('verify')"
     assert labels.verify_calls(code) == ["eq-a", "eq-b", None]
 
@@ -263,18 +266,13 @@ def test_the_example_of_the_guide_converts(root: Path) -> None:
 
 def problems(root: Path, name: str = "01_first") -> list[str]:
     book = labels.Book(root)
-    return [
-        p.text for p in notebooks.check(book, book.pages[f"notebooks/{name}"]) if not p.is_warning
-    ]
+    found = notebooks.check(book, book.pages[f"notebooks/{name}"])
+    return [text.partition(": ")[2] for text in found]
 
 
-def test_an_executed_book_passes_and_says_how_much_is_compared(
-    executed: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_executed_book_passes(executed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert notebooks.main(["check", "--root", str(executed)]) == 0
-    out = capsys.readouterr().out
-    assert "notebooks/01_first: 6 code cells, 2 of 2 text outputs compared, 1 pictures" in out
-    assert "2 notebooks checked, 0 failures, 0 warnings" in out
+    assert capsys.readouterr().out == "2 notebooks checked, 0 failures\n"
 
 
 def test_two_runs_give_the_same_bytes(stored: Path) -> None:
@@ -323,7 +321,7 @@ def test_new_code_needs_a_run(stored: Path, capsys: pytest.CaptureFixture[str]) 
     source.write_text(source.read_text().replace("range(1, 20, 2)", "range(1, 18, 2)"))
     assert problems(stored) == ["the outputs come from other code than the source has; run it"]
     assert notebooks.main(["sync", "01_first", "--root", str(stored)]) == 1
-    assert "the code changed" in capsys.readouterr().err
+    assert "come from other code" in capsys.readouterr().err
 
 
 def test_an_error_in_a_cell_keeps_the_old_notebook(
@@ -345,19 +343,6 @@ def test_unknown_names_are_answered_with_the_known_ones(
 ) -> None:
     assert notebooks.main(["check", "03_third", "--root", str(executed)]) == 1
     assert "no chapter '03_third'; there are 01_first, 02_second" in capsys.readouterr().err
-
-
-def test_orphans_are_found(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(stored / "notebooks" / "01_first.ipynb", stored / "notebooks" / "07_lost.ipynb")
-    shutil.copy(
-        stored / "notebooks" / "src" / "02_second.py", stored / "notebooks" / "src" / "08_new.py"
-    )
-    assert notebooks.main(["check", "--root", str(stored)]) == 1
-    out = capsys.readouterr().out
-    assert (
-        "notebooks/07_lost: has no source" in out
-        and "notebooks/src/08_new: is not in _toc.yml" in out
-    )
 
 
 Spoil = Callable[[nbformat.NotebookNode], None]
@@ -420,13 +405,12 @@ def spoils() -> Iterator[tuple[str, Spoil, str]]:
         lambda n: n.cells[SHOWS].update(outputs=[html]),
         "has a caption but shows no picture",
     )
-    yield "widget view", lambda n: n.cells[PRINTS].outputs.append(view), "a widget view is stored"
+    yield "widget view", lambda n: n.cells[PRINTS].outputs.append(view), "sync it"
     yield (
         "widget state",
         lambda n: n.metadata.update(widgets={"x": {"state": {}}}),
-        "a widget state is stored",
+        "sync it",
     )
-    yield "no versions", lambda n: n.metadata.companion.pop("versions"), "names no versions"
     yield "untagged verify", lambda n: n.cells[PRINTS].metadata.update(tags=[]), "calls verify"
     yield (
         "few compared",
@@ -524,13 +508,15 @@ def test_an_equation_is_a_claim_or_a_definition(stored: Path) -> None:
 
 
 def test_widgets_are_dropped_and_split_streams_merged() -> None:
+    book = labels.Book(FIXTURE)
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
     face = nbformat.v4.new_output("display_data", data={**view, "text/html": "<b>1</b>"})
     bare = nbformat.v4.new_output("display_data", data=dict(view))
     cell = nbformat.v4.new_code_cell(
         "1", outputs=[stream("a"), stream("b"), stream("c", "stderr"), face, bare]
     )
-    notebooks.clean(nbformat.v4.new_notebook(cells=[cell]))
+    page = labels.Page("page", 1, Path("page.py"), [("code", "1", {})])
+    notebooks.finish(book, page, nbformat.v4.new_notebook(cells=[cell]))
     assert [o.get("text", o.get("data")) for o in cell.outputs] == [
         "ab",
         "c",

@@ -110,15 +110,12 @@ def test_what_is_no_address_or_no_commit_stands_in_no_cell(address: str, commit:
         "https://name:secret@github.com/me/a.book",
     ],
 )
-def test_the_address_comes_from_the_configuration_or_git_or_github(
+def test_the_address_comes_from_the_configuration_or_git(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setenv("GITHUB_REPOSITORY", "them/book; touch X")
     assert setup_cell.repository(tmp_path, ADDRESS) == ADDRESS
     assert setup_cell.repository(tmp_path, PLACEHOLDER) == ""
-    monkeypatch.setenv("GITHUB_REPOSITORY", "them/book")
-    assert setup_cell.repository(tmp_path, PLACEHOLDER) == "https://github.com/them/book"
     setup_cell.git(tmp_path, "init", "--quiet")
     setup_cell.git(tmp_path, "remote", "add", "origin", remote)
     assert setup_cell.repository(tmp_path, PLACEHOLDER) == "https://github.com/me/a.book"

@@ -19,6 +19,7 @@ LEFTOVERS = {
     "a block break": re.compile(r"^\+\+\+", re.MULTILINE),
     "an HTML comment": re.compile(r"<!--"),
     "a definition list": re.compile(r"^:\s", re.MULTILINE),
+    "a link that is not for the web": re.compile(r"\]\((?!(?:https?:)?//|mailto:|#)[^()\s]+\)"),
     "attributes of a link or a picture": re.compile(r"\]\([^()]*\)\{"),
     "an option of a directive": re.compile(r"^\s*(?:> ?)*\|? ?:\w[\w-]*: \S", re.MULTILINE),
 }

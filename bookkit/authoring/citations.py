@@ -18,9 +18,7 @@ class Citation:
 
 
 def citations(path: Path) -> dict[str, Citation]:
-    """Reads a BibTeX file; no file gives no citations."""
-    if not path.exists():
-        return {}
+    """Reads a BibTeX file."""
     return {
         key: _citation(entry)
         for key, entry in parse_file(str(path), bib_format="bibtex").entries.items()

@@ -1,8 +1,9 @@
-"""Kernels for notebooks that run from beginning to end."""
+"""Kernels for notebooks that run from beginning to end; a plugin of pytest for `make notebooks`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from nbclient import NotebookClient
@@ -26,9 +27,18 @@ def again_if_stillborn(start: Callable[[], T]) -> T:
 
 
 def execute(
-    notebook: NotebookNode, *, environment: dict[str, str] | None = None, **options: Any
+    notebook: NotebookNode, *, environment: Mapping[str, str] = os.environ, **options: Any
 ) -> NotebookNode:
     """Executes the notebook, in place, in a fresh kernel; `options` are NotebookClient's."""
-    started = {} if environment is None else {"env": environment}
     chosen: dict[str, Any] = {"timeout": 900, "kernel_name": "python3"} | options
-    return again_if_stillborn(lambda: NotebookClient(notebook, **chosen).execute(**started))
+    return again_if_stillborn(
+        lambda: NotebookClient(notebook, **chosen).execute(env=dict(environment))
+    )
+
+
+def pytest_configure() -> None:
+    """The kernels of nbval, too, are started again."""
+    import nbval.kernel
+
+    start = nbval.kernel.start_new_kernel
+    nbval.kernel.start_new_kernel = lambda *a, **k: again_if_stillborn(lambda: start(*a, **k))

@@ -27,7 +27,6 @@ from bookkit.authoring.roles import VERIFIED
 SOURCES = re.compile(r"^\*Sources: (?P<ids>[^*]+?)\.?\*\s*$", re.MULTILINE)
 CLAIM, DEFINITION = "eq-", "def-"
 SECONDS = Path("book", "data", "seconds.json")  # what a run of each chapter took of one core
-KINDS = {"math": "equation", "admonition": "section"}  # where a directive's name is another
 NUMBERED = {"equation", "exercise", "figure", *myst.PROOFS}
 
 
@@ -114,6 +113,17 @@ def with_targets(docname: str, text: str) -> str:
     return "\n".join(lines)
 
 
+def contents(root: Path) -> Iterator[tuple[str, int | None]]:
+    """The pages of _toc.yml in the order of the sidebar, each with its number as a chapter."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
+    yield toc["root"], None
+    numbers = itertools.count(1)
+    for part in toc["parts"]:
+        for entry in part["chapters"]:
+            yield entry["file"], next(numbers) if part.get("numbered") else None
+            yield from ((section["file"], None) for section in entry.get("sections", []))
+
+
 class Book:
     """All pages of the table of contents, in order, with every label's number."""
 
@@ -126,25 +136,13 @@ class Book:
         self.places: dict[str, Place] = {}
         self.duplicates: list[str] = []
         self.claims: list[Claim] = []
-        self.pages = {name: self._page(name, chapter) for name, chapter in self._toc()}
+        self.pages = {name: self._page(name, chapter) for name, chapter in contents(self.root)}
         self._counts: Counter[tuple[str, int | None]] = Counter()
         for page in self.pages.values():
             self._read(page)
         for entry in sorted(self.root.glob("companion/experiments/entries/*.toml")):
             title = tomllib.loads(entry.read_text("utf8"))["question"]
             self._put(f"exp-{entry.stem}", Place("book/experiments", "section", "", title))
-
-    def _toc(self) -> Iterator[tuple[str, int | None]]:
-        toc = yaml.safe_load((self.root / "_toc.yml").read_text("utf8"))
-        yield toc["root"], None
-        chapter = 0
-        for part in toc.get("parts", [toc]):
-            for entry in part.get("chapters", []):
-                if "file" not in entry:
-                    continue
-                chapter += bool(part.get("numbered"))
-                yield entry["file"], chapter if part.get("numbered") else None
-                yield from ((section["file"], None) for section in entry.get("sections", []))
 
     def _page(self, docname: str, chapter: int | None) -> Page:
         folder, _, name = docname.rpartition("/")
@@ -154,12 +152,7 @@ class Book:
             cells = [(cell.cell_type, cell.source, dict(cell.metadata)) for cell in notebook.cells]
             return Page(docname, chapter, source, cells)
         path = self.root / f"{docname}.md"
-        if not path.exists():
-            raise ValueError(
-                f"_toc.yml names {docname}, but neither {docname}.md nor {folder}/src/{name}.py exists"
-            )
-        text = re.sub(r"\A---\n.*?\n---\n", "", path.read_text("utf8"), flags=re.DOTALL)
-        return Page(docname, chapter, path, [("markdown", text, {})])
+        return Page(docname, chapter, path, [("markdown", path.read_text("utf8"), {})])
 
     def notebooks(self) -> list[Page]:
         """The chapters that are notebooks."""
@@ -195,14 +188,13 @@ class Book:
             page.sections.append(section)
 
     def _number(self, block: myst.Block, page: Page) -> None:
-        kind = block.kind.removeprefix("prf:").removesuffix("-start")
-        kind = KINDS.get(kind, kind)
+        kind = block.kind.removeprefix("prf:").removesuffix("-start").replace("math", "equation")
         is_bare = not block.label if kind == "equation" else kind == "figure" and not block.text
-        if kind in NUMBERED and "nonumber" not in block.options and not is_bare:
+        if kind in NUMBERED and not is_bare:
             self._counts[kind, page.chapter] += 1
             count = self._counts[kind, page.chapter]
             block.number = f"{page.chapter}.{count}" if page.chapter else str(count)
-        if block.label and kind in NUMBERED | {"section", "solution"} and not is_bare:
+        if block.label and kind in NUMBERED | {"solution"} and not is_bare:
             body = block.text if kind == "equation" else ""
             title = block.text.split("\n")[0] if kind == "figure" else block.argument
             self._put(block.label, Place(page.docname, kind, block.number, title, body))
@@ -223,12 +215,10 @@ class Book:
 
 def checks(book: Book) -> list[Check]:
     """Every check found in the stored outputs of the notebooks."""
-    paths = {page.docname: book.root / f"{page.docname}.ipynb" for page in book.notebooks()}
     return [
         check
-        for name, path in paths.items()
-        if path.exists()
-        for check in checks_of(book.pages[name], nbformat.read(path, 4))
+        for page in book.notebooks()
+        for check in checks_of(page, nbformat.read(book.root / f"{page.docname}.ipynb", 4))
     ]
 
 
@@ -242,9 +232,5 @@ def checks_of(page: Page, notebook: nbformat.NotebookNode) -> Iterator[Check]:
 
 def verify_calls(code: str) -> list[str | None]:
     """The labels of the `verify(...)` calls in a cell; None for a label that is computed."""
-    labels: list[str | None] = []
-    for call in cell_syntax.calls(code, "verify"):
-        named = (keyword.value for keyword in call.keywords if keyword.arg == "label")
-        first = next(iter(call.args), None) or next(named, None)
-        labels.append(str(first.value) if isinstance(first, ast.Constant) else None)
-    return labels
+    first = [next(iter(call.args), None) for call in cell_syntax.calls(code, "verify")]
+    return [str(label.value) if isinstance(label, ast.Constant) else None for label in first]

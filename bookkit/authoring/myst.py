@@ -14,7 +14,6 @@ from sphinx_proof.proof_type import PROOF_TYPES
 
 PROOFS = set(PROOF_TYPES) - {"proof"}
 BOXES = {"math_block", "math_block_label", "fence", "colon_fence"}
-VERBATIM = {"code-block", "figure", "image"}  # directives whose content is no MyST of its own
 
 EXTENSIONS = {"amsmath", "colon_fence", "deflist", "dollarmath", "substitution"}
 PARSER = create_md_parser(MdParserConfig(enable_extensions=EXTENSIONS), RendererHTML)
@@ -40,10 +39,8 @@ class Block:
     kind: str
     text: str = ""
     label: str = ""
-    indent: str = ""
     level: int = 0
     argument: str = ""
-    options: dict[str, str] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     line: int = 0
     number: str = ""
@@ -68,7 +65,6 @@ def parse(text: str) -> list[Block]:
 def _block(token: Token, inside: Token | None, lines: list[str]) -> Block | None:
     """The block of a token that is more than running text; `inside` is the token after it."""
     whole = "\n".join(lines)
-    indent = whole[: len(whole) - len(whole.lstrip())]
     if token.type == "heading_open" and inside:
         return Block("heading", inside.content, level=int(token.tag[1]))
     if token.type == "myst_target":
@@ -77,29 +73,21 @@ def _block(token: Token, inside: Token | None, lines: list[str]) -> Block | None
         return Block("code", whole)
     if token.type not in BOXES or not whole.lstrip().startswith(token.markup):
         return None
+    if whole.startswith(" ") and (token.type.startswith("math") or "{" in token.info):
+        raise ValueError(f"{lines[0]!r}: no display and no directive may stand in a list")
     if token.type.startswith("math"):
-        formula = re.sub(f"^{indent}", "", token.content, flags=re.MULTILINE)
-        return Block("math", formula.strip("\n"), token.info, indent)
+        return Block("math", token.content.strip("\n"), token.info)
     last = lines[-1].strip()
     if len(lines) == 1 or len(last) < len(token.markup) or last.strip(token.markup[0]):
         raise ValueError(f"the fence {lines[0].strip()!r} is never closed")
-    if directive := DIRECTIVE.fullmatch(token.info.strip()):
-        return _directive(directive["name"], directive["argument"], token.content, indent)
-    return Block("code", whole)
-
-
-def _directive(name: str, argument: str, content: str, indent: str) -> Block:
-    options: dict[str, str] = {}
-    lines = content.split("\n")
-    while lines and (option := OPTION.fullmatch(lines[0])):
-        options[option["key"]] = option["value"] or ""
-        del lines[0]
-    body = "\n".join(lines).strip("\n")
-    label = options.get("label", options.get("name", ""))
-    if name == "math":
-        return Block(name, f"{argument}\n{body}".strip("\n"), label, indent)
-    blocks = [] if name in VERBATIM else parse(body)
-    return Block(name, body, label, indent, 0, argument.strip(), options, blocks)
+    if not (directive := DIRECTIVE.fullmatch(token.info.strip())):
+        return Block("code", whole)
+    label, content = "", token.content.split("\n")
+    while content and (option := OPTION.fullmatch(content[0])):
+        label = option["value"] if option["key"] in ("label", "name") else label
+        del content[0]
+    body = "\n".join(content).strip("\n")
+    return Block(directive["name"], body, label, 0, directive["argument"].strip(), parse(body))
 
 
 def walk(blocks: list[Block]) -> Iterator[Block]:

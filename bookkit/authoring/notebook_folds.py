@@ -11,30 +11,18 @@ from collections.abc import Mapping
 
 from nbformat import NotebookNode
 
+from bookkit.authoring import roles
 from bookkit.authoring.cell_syntax import TITLE
 from bookkit.authoring.labels import Book, Page, figure
-from bookkit.authoring.roles import (
-    CHECK,
-    FIGURE,
-    HELD,
-    NUMBERS,
-    SERVES,
-    UNSEEN,
-    VERIFIED,
-    Cell,
-    cells_of,
-    statements,
-    summary_of,
-)
 
 BOX = re.compile(r"\{(solution|depth)-(start|end)\}")
 # Exercises wait for an answer where the page folds them, and a call of `show` is shorter than a title.
-FOLDED = {UNSEEN, FIGURE, NUMBERS, CHECK, HELD, SERVES}
+FOLDED = {roles.UNSEEN, roles.FIGURE, roles.NUMBERS, roles.CHECK, roles.HELD, roles.SERVES}
 
 
 def fold(book: Book, page: Page, notebook: NotebookNode) -> None:
     """Folds the cells of a notebook that has outputs but no folds yet."""
-    cells, boxes = cells_of(notebook), boxed(page)
+    cells, boxes = roles.cells_of(notebook), boxed(page)
     for index, cell in cells.items():
         if cell.role in FOLDED or index in boxes:
             words = title(book, page, cells, cell, boxes.get(index, ""))
@@ -55,21 +43,23 @@ def boxed(page: Page) -> dict[int, str]:
     return found
 
 
-def title(book: Book, page: Page, cells: Mapping[int, Cell], cell: Cell, box: str) -> str:
+def title(
+    book: Book, page: Page, cells: Mapping[int, roles.Cell], cell: roles.Cell, box: str
+) -> str:
     """What a folded cell does, in a few words."""
     if box == "solution" or cell.role not in FOLDED:
         return box.capitalize()
-    if cell.role == UNSEEN:
+    if cell.role == roles.UNSEEN:
         return "Set-up: run this cell first" if "setup" in cell.tags else "Imports"
-    if cell.role == HELD:
-        return f"Check: {summary_of(statements(cell.text))}"
+    if cell.role == roles.HELD:
+        return f"Check: {roles.summary_of(roles.statements(cell.text))}"
     host, verb = cells[cell.host], "Code" if cell.host == cell.index else "Preparation"
-    if host.role == CHECK:
-        labels = dict.fromkeys(label for label, _ in VERIFIED.findall(host.text))
+    if host.role == roles.CHECK:
+        labels = dict.fromkeys(label for label, _ in roles.VERIFIED.findall(host.text))
         numbers = [f"({book.places[label].number})" for label in labels if label in book.places]
         return f"{verb} for the check of {', '.join(numbers)}"
-    if host.role == FIGURE:
+    if host.role == roles.FIGURE:
         name = figure(page.cells[host.index][2]).get("name")
         number = book.places[name].number if name in book.places else ""
         return f"{verb} for Fig. {number}" if number else f"{verb} for this figure"
-    return f"{verb} for {'these numbers' if host.role == NUMBERS else 'this check'}"
+    return f"{verb} for {'these numbers' if host.role == roles.NUMBERS else 'this check'}"

@@ -1,9 +1,8 @@
 """Makes the notebooks: notebooks/src/NAME.py, which people write, -> notebooks/NAME.ipynb, executed and committed.
 
-run      execute the source in a fresh kernel and write the notebook
-sync     take over new text, tags and set-up; the code did not change, so the outputs stay
-check    say everything that is wrong with the stored notebooks; change nothing
-preview  print the text as Jupyter will show it; execute nothing
+run    execute the source in a fresh kernel and write the notebook
+sync   take over new text, tags and set-up; the code did not change, so the outputs stay
+check  say everything that is wrong with the stored notebooks; change nothing
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,15 +41,6 @@ ENVIRONMENT = {
     "JUPYTER_PREFER_ENV_PATH": "1",
 }
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a notebook; a warning does not fail the check."""
-
-    name: str
-    text: str
-    is_warning: bool = False
 
 
 def path_of(book: Book, page: Page) -> Path:
@@ -95,40 +84,35 @@ def fresh(book: Book, page: Page) -> NotebookNode:
     for index, (kind, source, metadata) in enumerate(page.cells):
         if kind == "markdown":
             cell = nbformat.v4.new_markdown_cell(texts[index])
-        elif kind == "code":
-            cell = nbformat.v4.new_code_cell(source)
         else:
-            raise ValueError(
-                f"{page.path.name}: cell {index} is a {kind} cell; only text and code are allowed"
-            )
+            cell = nbformat.v4.new_code_cell(source)
         cell.metadata.update({k: metadata[k] for k in ("tags", "mystnb") if k in metadata})
         if "setup" in tags(cell):
             if source.strip() != setup_cell.MARK:
-                raise ValueError(
-                    f"{page.path.name}: the set-up cell is the one line {setup_cell.MARK!r}; "
-                    "the tool fills it"
-                )
+                raise ValueError(f"{page.docname}: the set-up cell is not {setup_cell.MARK!r}")
             cell.source = setup(book, page)
         cell["id"] = f"cell-{index:03d}"
         notebook.cells.append(cell)
     return notebook
 
 
-def clean(notebook: NotebookNode) -> None:
-    """Drops widget views, which need a kernel (the HTML face stays), and merges split streams."""
+def finish(book: Book, page: Page, notebook: NotebookNode) -> NotebookNode:
+    """Drops widget views, which need a kernel (the HTML face stays), merges split streams, and folds."""
     for cell in code_cells(notebook):
         kept: list[NotebookNode] = []
         for output in cell.outputs:
-            if "data" in output:
-                for mime in [
-                    mime for mime in output.data if mime.startswith(chapter_rules.WIDGETS)
-                ]:
-                    del output.data[mime]
+            data = output.get("data", {})
+            for mime in [
+                mime for mime in data if mime.startswith("application/vnd.jupyter.widget")
+            ]:
+                del data[mime]
             if kept and output.get("name", "") == kept[-1].get("name"):  # only streams have names
                 kept[-1].text += output.text
             elif output.get("data", True):
                 kept.append(output)
         cell.outputs = kept
+    notebook_folds.fold(book, page, notebook)
+    return notebook
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
@@ -159,9 +143,7 @@ def run(book: Book, page: Page) -> str:
         raise
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata[STAMP] = stamp(notebook)
-    clean(notebook)
-    notebook_folds.fold(book, page, notebook)
-    write(notebook, path)
+    write(finish(book, page, notebook), path)
     keep_seconds(book.root, path.stem, children_seconds() - before)
     return f"{time.perf_counter() - start:.0f} s, {path.stat().st_size / 1e6:.2f} MB"
 
@@ -182,101 +164,46 @@ def keep_seconds(root: Path, name: str, seconds: float) -> None:
         path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf8")
 
 
-def sync(book: Book, page: Page) -> str:
-    """Takes over text, tags and set-up from the source and keeps the outputs; ValueError if the code changed."""
-    path = path_of(book, page)
-    if not path.exists():
-        raise ValueError(f"{path.name} does not exist yet; run it")
-    notebook, old = fresh(book, page), nbformat.read(path, 4)
-    if not has_the_outputs_of(notebook, old):
+def synced(book: Book, page: Page) -> NotebookNode:
+    """The notebook of a source with the stored outputs; ValueError if they come from other code."""
+    notebook, old = fresh(book, page), nbformat.read(path_of(book, page), 4)
+    stamped = old.metadata.get(STAMP, {})
+    if not digest(notebook) == digest(old) == stamped.get("source_sha256"):
         raise ValueError(
-            f"{page.path.name}: the code changed, so the outputs must be made anew; run it"
+            f"{page.docname}: the outputs come from other code than the source has; run it"
         )
-    take_outputs(notebook, old)
-    notebook.metadata[STAMP] = old.metadata[STAMP]
-    clean(notebook)
-    notebook_folds.fold(book, page, notebook)
-    write(notebook, path)
+    for new, cell in zip(code_cells(notebook), code_cells(old), strict=True):
+        new.outputs, new.execution_count = cell.outputs, cell.execution_count
+    notebook.metadata[STAMP] = stamped
+    return finish(book, page, notebook)
+
+
+def sync(book: Book, page: Page) -> str:
+    """Takes over text, tags and set-up from the source and keeps the outputs."""
+    write(synced(book, page), path_of(book, page))
     return "in step"
 
 
-def has_the_outputs_of(notebook: NotebookNode, stored: NotebookNode) -> bool:
-    """Whether the outputs of a stored notebook come from the code that a notebook has."""
-    digests = {
-        digest(notebook),
-        digest(stored),
-        stored.metadata.get(STAMP, {}).get("source_sha256"),
-    }
-    return len(digests) == 1 and len(code_cells(notebook)) == len(code_cells(stored))
-
-
-def take_outputs(notebook: NotebookNode, old: NotebookNode) -> None:
-    """Gives a notebook the outputs of another, which has the same code."""
-    for new, cell in zip(code_cells(notebook), code_cells(old), strict=True):
-        new.outputs, new.execution_count = cell.outputs, cell.execution_count
-
-
-def preview(book: Book, page: Page) -> str:
-    """The text of a chapter as Jupyter will show it."""
-    cells = fresh(book, page).cells
-    return "\n\n" + "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-
-
-def check(book: Book, page: Page) -> Iterator[Problem]:
+def check(book: Book, page: Page) -> Iterator[str]:
     """Everything wrong with a stored notebook."""
     name, path = page.docname, path_of(book, page)
     if not path.exists():
-        yield Problem(name, "there is no notebook; run it")
+        yield f"{name}: there is no notebook; run it"
         return
     notebook = nbformat.read(path, 4)
     try:
-        wanted = fresh(book, page)
+        if synced(book, page) != notebook:
+            yield f"{name}: text, tags, set-up or folds differ from the source; sync it"
     except ValueError as error:
-        yield Problem(name, str(error))
-        return
+        yield str(error)
     if (size := path.stat().st_size) > MAX_BYTES:
-        yield Problem(name, f"{size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
-    if has_the_outputs_of(wanted, notebook):
-        take_outputs(wanted, notebook)
-        notebook_folds.fold(book, page, wanted)
-        if _shape(wanted) != _shape(notebook):
-            yield Problem(name, "text, tags, set-up or folds differ from the source; sync it")
-    else:
-        yield Problem(name, "the outputs come from other code than the source has; run it")
-    if not notebook.metadata.get(STAMP, {}).get("versions"):
-        yield Problem(name, "the stamp names no versions; run it")
-    if notebook.metadata.get("widgets"):
-        yield Problem(name, "a widget state is stored; sync it")
-    yield from _of_the_rules(book, page, notebook)
-
-
-def _of_the_rules(book: Book, page: Page, notebook: NotebookNode) -> Iterator[Problem]:
+        yield f"{name}: {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             for text in chapter_rules.of_a_cell(cell):
-                yield Problem(page.docname, f"cell {index}: {text}")
-            for text in chapter_rules.advice(cell):
-                yield Problem(page.docname, f"cell {index}: {text}", is_warning=True)
+                yield f"{name}, cell {index}: {text}"
     for text in chapter_rules.of_a_notebook(book, page, notebook):
-        yield Problem(page.docname, text)
-
-
-def _shape(notebook: NotebookNode) -> list:
-    return [
-        (cell.id, cell.cell_type, cell.source, json.dumps(cell.metadata, sort_keys=True))
-        for cell in notebook.cells
-    ]
-
-
-def orphans(book: Book) -> Iterator[Problem]:
-    """Notebooks without a source, and sources without a place in the table of contents."""
-    sources = {path.stem for path in (book.root / "notebooks" / "src").glob("*.py")}
-    known = {page.path.stem for page in book.notebooks()}
-    for path in sorted((book.root / "notebooks").glob("*.ipynb")):
-        if path.stem not in sources:
-            yield Problem(f"notebooks/{path.stem}", "has no source in notebooks/src")
-    for name in sorted(sources - known):
-        yield Problem(f"notebooks/src/{name}", "is not in _toc.yml")
+        yield f"{name}: {text}"
 
 
 def select(book: Book, names: list[str]) -> list[Page]:
@@ -288,28 +215,11 @@ def select(book: Book, names: list[str]) -> list[Page]:
 
 
 def report(book: Book, pages: list[Page]) -> int:
-    """Prints what is wrong and how much is checked; the number of failures."""
+    """Prints what is wrong; 1 if anything is."""
     problems = [problem for page in pages for problem in check(book, page)]
-    problems += list(orphans(book))
-    problems += [Problem("labels", f"{label} is used twice") for label in book.duplicates]
-    for problem in problems:
-        print(f"{'warning' if problem.is_warning else 'FAILED '} {problem.name}: {problem.text}")
-    for page in pages:
-        if path_of(book, page).exists():
-            cells = code_cells(nbformat.read(path_of(book, page), 4))
-            text = [cell for cell in cells if chapter_rules.prints(cell)]
-            compared = sum(chapter_rules.COMPARED in tags(cell) for cell in text)
-            pictures = sum(
-                any(map(chapter_rules.is_picture, chapter_rules.contents(cell))) for cell in cells
-            )
-            print(
-                f"{page.docname}: {len(cells)} code cells, "
-                f"{compared} of {len(text)} text outputs compared, {pictures} pictures"
-            )
-    failures = sum(not problem.is_warning for problem in problems)
-    warnings = len(problems) - failures
-    print(f"{len(pages)} notebooks checked, {failures} failures, {warnings} warnings")
-    return failures
+    problems += [f"the label {label} is used twice" for label in book.duplicates]
+    print(*problems, f"{len(pages)} notebooks checked, {len(problems)} failures", sep="\n")
+    return min(len(problems), 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -319,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = {"run": run, "sync": sync, "preview": preview}
+    commands = {"run": run, "sync": sync}
     parser.add_argument("command", choices=[*commands, "check"])
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="such as 01_autoencoders; all if none is named"
@@ -330,10 +240,10 @@ def main(arguments: list[str] | None = None) -> int:
         book = Book(options.root)
         pages = select(book, options.names)
         if options.command == "check":
-            return min(report(book, pages), 1)
+            return report(book, pages)
         for page in pages:
             print(f"{page.docname}: {commands[options.command](book, page)}")
-    except (ValueError, CellExecutionError) as error:
+    except (ValueError, OSError, CellExecutionError) as error:
         print(re.sub(r"\x1b\[[0-9;]*m", "", str(error)), file=sys.stderr)
         return 1
     return 0

@@ -11,24 +11,7 @@ from bookkit.authoring.cell_syntax import leftovers
 from bookkit.authoring.citations import Citation
 from bookkit.authoring.labels import Book, Page, Place, figure
 
-ADMONITIONS = dict.fromkeys(("admonition", "margin"), "") | {
-    name: name.replace("also", " also").capitalize()
-    for name in (
-        "note",
-        "tip",
-        "warning",
-        "important",
-        "caution",
-        "attention",
-        "hint",
-        "danger",
-        "error",
-        "seealso",
-    )
-}
 GUIDE = "is not supported in chapters; bookkit/authoring/AUTHORING.md lists those that are"
-LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
-WEB = re.compile(r"(?:[a-z]+:)?//|mailto:|#")
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 NOT_IN_MATH = re.compile(
     r"\\begin\{(?:align(?!ed)|equation|gather\})|\\(?:label|tag|eqref|newcommand)"
@@ -40,8 +23,7 @@ class Converter:
 
     def __init__(self, book: Book, page: Page, citations: dict[str, Citation]):
         self.book, self.page, self.citations = book, page, citations
-        macros = book.root / "book" / "macros.json"
-        self.macros = list(json.loads(macros.read_text("utf8"))) if macros.exists() else []
+        self.macros = json.loads((book.root / "book" / "macros.json").read_text("utf8"))
 
     def cells(self) -> dict[int, str]:
         """The converted text of every text cell, by index."""
@@ -92,10 +74,6 @@ class Converter:
                 return f'<a id="{block.label}"></a>\n'
             case "math":
                 return self.math(block)
-        if block.indent:
-            raise ValueError(
-                f"the directive {block.kind} is indented; directives inside lists are not supported"
-            )
         return f"\n{self.directive(block)}\n"
 
     def math(self, block: myst.Block) -> str:
@@ -109,46 +87,34 @@ class Converter:
                 f"a display is empty, or has a blank line or a % in it: {block.text[:60]!r}"
             )
         tag = rf" \tag{{{block.number}}}" if block.label else ""
-        rows = ["$$", *(block.text + tag).split("\n"), "$$"]
-        return "\n".join(block.indent + row for row in rows)
+        return f"$$\n{block.text}{tag}\n$$"
 
     def directive(self, block: myst.Block) -> str:
         """A directive in plain Markdown."""
-        name, inside = block.kind, self.blocks(block.blocks)
-        if name == "prf:proof":
-            return self.quote(f"**Proof.** {inside}")
-        if name.startswith("prf:") and name[4:] in myst.PROOFS:
-            return self.quote(f"{self.heading(name[4:].title(), block)}\n\n{inside}")
-        if name in ("exercise", "exercise-start"):
-            return f"{self.heading('Exercise', block)}\n\n{inside}"
-        if name in ("solution", "solution-start"):
-            return f"**Solution to Exercise {self.find(block.argument).number}**\n\n{inside}"
-        if name == "depth-start":
-            return f"**Depth: {self.inline(block.argument)}**"
-        if name in ("exercise-end", "solution-end", "depth-end"):
-            return ""
-        if name in ADMONITIONS:
-            words = [text for text in (ADMONITIONS[name], self.inline(block.argument)) if text]
-            head = f"**{words[0]}**" if words else ""
-            return self.quote("\n\n".join([head, "\n".join([*words[1:], inside])]))
-        if name == "dropdown":
-            summary = re.sub(r"[*`]", "", self.inline(block.argument))  # Markdown ends at a tag
-            return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"
-        if name in ("figure", "image"):
-            picture = f"![{block.options.get('alt', '')}]({block.argument})"
-            if name == "image" or not block.text:
-                return picture
-            number = self.find(block.label).number
-            return f"{picture}\n\n*Fig. {number}. {self.inline(' '.join(block.text.split()))}*"
-        if name == "code-block":
-            return f"```{block.argument}\n{block.text}\n```"
-        raise ValueError(f"the directive {name} {GUIDE}")
+        inside, title = self.blocks(block.blocks), self.inline(block.argument)
+        match block.kind:
+            case "depth-start":
+                return f"**Depth: {title}**"
+            case "exercise-start":
+                return self.heading("Exercise", block)
+            case "solution-start":
+                return f"**Solution to Exercise {self.find(block.argument).number}**"
+            case "exercise-end" | "solution-end" | "depth-end":
+                return ""
+            case "admonition":
+                return self.quote(f"**{title}**\n\n{inside}")
+            case "dropdown":
+                summary = re.sub(r"[*`]", "", title)  # Markdown ends at a tag
+                return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"
+        if (kind := block.kind.removeprefix("prf:")) in myst.PROOFS:
+            return self.quote(f"{self.heading(kind.title(), block)}\n\n{inside}")
+        raise ValueError(f"the directive {block.kind} {GUIDE}")
 
     def heading(self, kind: str, block: myst.Block) -> str:
         """The bold title of a theorem or an exercise, behind its anchor."""
         anchor = f'<a id="{block.label}"></a>' if block.label else ""
         title = f" ({self.inline(block.argument)})" if block.argument else ""
-        return f"{anchor}**{kind}{' ' + block.number if block.number else ''}{title}**"
+        return f"{anchor}**{kind} {block.number}{title}**"
 
     def quote(self, text: str) -> str:
         """A quotation; displays go on one line, since Jupyter would take `>` into the formula."""
@@ -159,16 +125,16 @@ class Converter:
     # ------------------------------------------------------------------------------------------------ running text
 
     def inline(self, text: str) -> str:
-        """Converts roles and links in running text."""
-        return LINK.sub(self.link, myst.each_role(text, self.role))
+        """Converts the roles in running text."""
+        return myst.each_role(text, self.role)
 
-    def find(self, label: str, *kinds: str, name: str = "") -> Place:
+    def find(self, label: str, *kinds: str) -> Place:
         """The place of a label, of one of these kinds; ValueError if there is none."""
         if label not in self.book.places:
             raise ValueError(f"no label {label!r} in the book")
         place = self.book.places[label]
         if kinds and place.kind not in kinds:
-            raise ValueError(f"{label!r} labels {_a(place.kind)}, not {_a(name or kinds[0])}")
+            raise ValueError(f"{label!r} is a label of another kind: {place.kind}")
         return place
 
     def role(self, name: str, content: str) -> str:
@@ -179,9 +145,9 @@ class Converter:
                 return f"({self.find(target, 'equation').number})"
             case "numref":
                 number = self.find(target, "figure").number
-                return (words or "Fig. %s").replace("%s", number).replace("{number}", number)
+                return (words or "Fig. %s").replace("%s", number)
             case "prf:ref":
-                return self.to_place(words, target, self.find(target, *myst.PROOFS, name="theorem"))
+                return self.to_place(words, target, self.find(target, *myst.PROOFS))
             case "ref":
                 return self.to_place(words, target, self.find(target))
             case "doc":
@@ -206,15 +172,12 @@ class Converter:
         return self.web(shown, place.docname, label, not words and place.kind == "section")
 
     def to_page(self, words: str, target: str) -> str:
-        """Words, or a link where one works, for a page."""
-        if (docname := self.beside(target)) not in self.book.pages:
+        """Words, or a link where one works, for a page; a leading / means the book's folder."""
+        folder = posixpath.dirname(self.page.docname)
+        docname = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
+        if docname not in self.book.pages:
             raise ValueError(f"no page {target!r} in the book")
         return self.web(words or self.book.pages[docname].title, docname)
-
-    def beside(self, target: str) -> str:
-        """The name of a page as seen from this one; a leading / means the book's folder."""
-        folder = posixpath.dirname(self.page.docname)
-        return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
 
     def web(self, shown: str, docname: str, label: str = "", say_where: bool = False) -> str:
         """A link to the published book if its address is known; else words."""
@@ -223,15 +186,6 @@ class Converter:
             return f"[{shown}]({self.book.address.rstrip('/')}/{docname}.html{anchor})"
         page = self.book.pages[docname]
         return f"{shown} (chapter {page.chapter})" if say_where and page.chapter else shown
-
-    def link(self, match: re.Match[str]) -> str:
-        """A Markdown link: the web and anchors stay; pages of the book become words or an absolute link."""
-        if WEB.match(match["target"]):
-            return match[0]
-        target, _, label = match["target"].partition("#")
-        docname = self.beside(re.sub(r"\.(?:md|ipynb|html)$", "", target))
-        known = docname in self.book.pages
-        return self.web(match["text"], docname, label) if known else match["text"]
 
     def cite(self, name: str, content: str) -> str:
         """Author and year."""
@@ -243,7 +197,3 @@ class Converter:
             return f"({'; '.join(f'{work.authors}, {work.year}' for work in works)})"
         *others, last = [f"{work.authors} ({work.year})" for work in works]
         return f"{', '.join(others)} and {last}" if others else last
-
-
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

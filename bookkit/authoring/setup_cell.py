@@ -6,7 +6,6 @@ writes its own commit into those that its site offers. What stands in the cell w
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -84,12 +83,11 @@ def setup_cell(chapter: str, address: str, commit: str) -> str:
 
 
 def repository(root: Path, configured: str) -> str:
-    """The address of the repository: that of _config.yml, else of git's remote, else of GitHub's run; or nothing."""
+    """The address of the repository: that of _config.yml, else of git's remote; or nothing."""
     if configured and not configured.endswith(PLACEHOLDER):
         return configured
     found = GITHUB.search(git(root, "remote", "get-url", "origin"))
-    name = found[1] if found else os.environ.get("GITHUB_REPOSITORY", "")
-    return f"https://github.com/{name}" if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+    return f"https://github.com/{found[1]}" if found else ""
 
 
 def commit(root: Path) -> str:

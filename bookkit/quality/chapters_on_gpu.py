@@ -1,16 +1,14 @@
 """Do the chapters run on a device that is not the CPU? Nobody has to own one.
 
     python -m bookkit.quality.chapters_on_gpu 06_vae_training     these chapters, or all that use the reader's GPU
-    python -m bookkit.quality.chapters_on_gpu --draws 1           the same with other random numbers
     python -m bookkit.quality.chapters_on_gpu --own               on this machine's own device, at $COMPANION_SCALE
 
 The code cells run one after the other on the device of `fake_gpu`, whose tensors refuse what CUDA refuses. A chapter
 that forgets a move fails. One that does not prints what it prints on the CPU, so the output of each cell that is
 compared at all is compared with the stored one.
 
-What this cannot see stands in `fake_gpu`. Random numbers are part of it: `--draws N` adds N to each seed of a
-cell, and so asks whether a statement that a cell prints depends on its seed. With `--own` nothing is pretended: on a
-machine with a GPU the chapters run there, and on one without COMPANION_SCALE=full shows what full scale prints.
+What this cannot see stands in `fake_gpu`. With `--own` nothing is pretended: on a machine with a GPU the chapters run
+there, and on one without COMPANION_SCALE=full shows what full scale prints.
 """
 
 from __future__ import annotations
@@ -21,11 +19,9 @@ import contextlib
 import io
 import linecache
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from itertools import zip_longest
 from typing import Any
 from unittest.mock import patch
@@ -37,7 +33,7 @@ from bookkit.authoring.chapter_rules import COMPARED, tags
 from bookkit.authoring.labels import Book
 from bookkit.authoring.notebooks import ROOT, path_of, select
 from bookkit.authoring.setup_cell import ON_DEVICE
-from bookkit.quality.fake_gpu import pretending, register, waits
+from bookkit.quality.fake_gpu import pretending, register
 from companion import runtime
 
 
@@ -63,15 +59,8 @@ def shown(value: object) -> None:
     repr(value)
 
 
-def seed_with(draws: int, seed: int, manual_seed: Any = torch.manual_seed) -> torch.Generator:
-    """`torch.manual_seed`, but with other numbers than those of this seed."""
-    found: torch.Generator = manual_seed(seed + draws)
-    return found
-
-
 def failures(
     cells: Iterable[tuple[str, str, str | None]],
-    draws: int = 0,
     there: Callable[[], AbstractContextManager[None]] = pretending,
 ) -> Iterator[str]:
     """What goes wrong when cells are run on the pretended device, one after the other, or on another.
@@ -79,11 +68,8 @@ def failures(
     Each has a name, its code, and what it prints on the CPU; None where that is not compared.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
-    with (
-        there(),
-        patch("torch.manual_seed", partial(seed_with, draws)),
-        patch("companion.page.show._display"),  # which prints, but not in a notebook
-    ):
+    # `show` prints, but not in a notebook.
+    with there(), patch("companion.page.show._display"):
         for name, code, expected in cells:
             try:
                 said = run(name, code, names)
@@ -125,20 +111,17 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as 06_vae_training")
-    parser.add_argument("--draws", type=int, default=0, help="added to every seed")
     parser.add_argument("--own", action="store_true", help="pretend nothing")
     options = parser.parse_args(arguments)
     there = contextlib.nullcontext if options.own else pretending
     register()  # before anything else asks torch for its devices
     book, failed = Book(ROOT), 0
     for name in options.names or ON_DEVICE:
-        start, before = time.process_time(), sum(waits.values())
         found = 0
-        for text in failures(chapter(book, name), options.draws, there):
+        for text in failures(chapter(book, name), there):
             found += 1
             print(text, flush=True)
-        reads, seconds = sum(waits.values()) - before, time.process_time() - start
-        print(f"{name}: {found} failures, {reads:,} reads, {seconds:.0f} s", flush=True)
+        print(f"{name}: {found} failures", flush=True)
         failed += found
     return min(failed, 1)
 

@@ -45,13 +45,13 @@ def colab_like_python(folder: Path) -> Path:
     return python
 
 
-def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
+def execute(path: Path, python: Path) -> str:
     """Runs a notebook in an empty folder with the given Python; returns where `companion` came from."""
     notebook = nbformat.read(path, 4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     named = re.search(r"@([0-9a-f]{40})", first.source)
     commit = named[1] if named else git(ROOT, "rev-parse", "HEAD")
-    first.source = setup_cell(path.stem, repository, commit)
+    first.source = setup_cell(path.stem, ROOT.as_uri(), commit)
     notebook.cells.append(nbformat.v4.new_code_cell(WHERE))
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment.setdefault("COLAB_RELEASE_TAG", "test")
@@ -61,7 +61,7 @@ def execute(path: Path, python: Path, repository: str, timeout: int) -> str:
     kernel.kernel_spec.argv[0] = str(python)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, km=kernel, timeout=timeout, resources=resources)
+        client = NotebookClient(notebook, km=kernel, timeout=1800, resources=resources)
         client.execute(env=environment)
     return str(notebook.cells[-1].outputs[-1]["text"]).strip()
 
@@ -75,21 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--here", action="store_true", help="use this Python, and install the package into it"
     )
-    parser.add_argument(
-        "--repository", default=ROOT.as_uri(), help="what the set-up cell installs from"
-    )
-    parser.add_argument("--timeout", type=int, default=1800, help="seconds per cell")
     options = parser.parse_args(arguments)
     paths = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    if not paths:
-        parser.error("there is no notebook in notebooks/")
     failed = 0
     with tempfile.TemporaryDirectory() as top:
         python = Path(sys.executable) if options.here else colab_like_python(Path(top, "venv"))
         for path in paths:
             start, problem = time.perf_counter(), ""
             try:
-                where = execute(path, python, options.repository, options.timeout)
+                where = execute(path, python)
                 if Path(where).is_relative_to(ROOT) and not options.here:
                     problem = f"companion came from the checkout ({where}), not from the package"
             except CellExecutionError as error:

@@ -113,15 +113,8 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     target = here if asked is None else torch.device(asked).type == NAME
     if not (here or target):
         return func(*args, **kwargs)
-    check(func, args, kwargs, flat, target)
-    held = [
-        value.held
-        if isinstance(value, Pretended)
-        else torch.device("cpu")
-        if isinstance(value, torch.device)
-        else value
-        for value in flat
-    ]
+    check(func, args, flat, target)
+    held = list(map(on_cpu, flat))
     held_args, held_kwargs = tree_unflatten(held, spec)
     out = func(*held_args, **held_kwargs)
     if func in COPIES and out is not None and any(out is value for value in held):
@@ -134,9 +127,14 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return out
 
 
-def check(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], flat: list[Any], target: bool
-) -> None:
+def on_cpu(value: Any) -> Any:
+    """What stands for an argument in the arithmetic of the CPU."""
+    if isinstance(value, Pretended):
+        return value.held
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def check(func: Any, args: tuple[Any, ...], flat: list[Any], target: bool) -> None:
     """Refuse what CUDA refuses."""
     if func in READS:
         waits[func.name()] += 1

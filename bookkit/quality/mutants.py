@@ -5,8 +5,7 @@
 
 A mutant is a module with one operator, comparison, number, method, argument or statement changed. In a copy of the
 checkout it meets the tests that run the changed line: those of its module, then the fastest of the modules around it,
-until one fails. They run in a copy of a process that has imported the libraries, so most mutants take two seconds. A
-killed one stays in the log, `_build/mutants/log.jsonl`, and is not run again before its module changes; a survivor is.
+until one fails. They run in a copy of a process that has imported the libraries, so most mutants take two seconds.
 Survivors that no test can kill have a reason in `bookkit/quality/mutants.tsv`.
 """
 
@@ -14,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import csv
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -27,7 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,8 @@ def changed(node: ast.AST, **fields: Any) -> ast.AST:
 
 def places(
     node: ast.AST, function: str = "", statement: ast.AST | None = None
-) -> Iterator[tuple[ast.AST, str, int | None, str, ast.AST]]:
-    """Every node that may be changed: its parent, field and index; the function around; its statement.
+) -> Iterator[tuple[ast.AST, str, ast.AST]]:
+    """Every node that may be changed, the function around it, and its statement.
 
     Annotations and decorators compute nothing, and what an error says is no science.
     """
@@ -147,13 +146,12 @@ def places(
         alias = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias"
         if alias or field in ("annotation", "returns", "decorator_list", "type_params"):
             continue
-        children = value if isinstance(value, list) else [value]
-        for index, child in enumerate(children):
+        for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(
                 child, ast.Raise | ast.JoinedStr | ast.Assert
             ):
                 around = statement if statement and not isinstance(child, ast.stmt) else child
-                yield node, field, index if isinstance(value, list) else None, function, around
+                yield child, function, around
                 yield from places(child, function, around)
 
 
@@ -167,32 +165,19 @@ def rows_of(statement: Any) -> tuple[int, int]:
 def mutants(module: str, source: str, num: int, seed: int) -> Iterator[tuple[Mutant, str, str]]:
     """A random sample of a module's mutants, each with its changed statement and the whole module."""
     tree = ast.parse(source)
-    found = []
-    for parent, field, index, function, statement in places(tree):
-        value = getattr(parent, field)
-        old = value if index is None else value[index]
-        found += [
-            (parent, field, index, function, statement, old, new) for new in replacements(old)
-        ]
+    found = [(*place, new) for place in places(tree) for new in replacements(place[0])]
     random.Random(f"{seed} {module}").shuffle(found)  # more of them are the same ones, and others
-    for parent, field, index, function, statement, old, new in found[:num]:
-        put(parent, field, index, new)
-        before, after = (ast.unparse(ast.fix_missing_locations(each)) for each in (old, new))
+    for node, function, statement, new in found[:num]:
+        before, after = (ast.unparse(ast.fix_missing_locations(each)) for each in (node, new))
         short = (" ".join(text.split())[:160] for text in (before, after))
         mutant = Mutant(module, *rows_of(statement), function, *short)
-        # A statement put in place of another one is new; of one with a body the first line says it.
-        now = ast.unparse(new if old is statement else statement).replace("@torch.no_grad()\n", "")
+        kind, content = node.__class__, node.__dict__
+        node.__class__, node.__dict__ = new.__class__, new.__dict__
+        now = ast.unparse(statement).replace("@torch.no_grad()\n", "")
         now = f"without {before}" if isinstance(new, ast.Pass) else now
+        # Of a statement with a body the first line says it.
         yield mutant, now.splitlines()[0] if hasattr(statement, "body") else now, ast.unparse(tree)
-        put(parent, field, index, old)
-
-
-def put(parent: ast.AST, field: str, index: int | None, node: ast.AST) -> None:
-    """Put a node in its place."""
-    if index is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[index] = node
+        node.__class__, node.__dict__ = kind, content
 
 
 class Watcher:
@@ -243,27 +228,30 @@ def failure(tree: Path, tests: Sequence[str], cover: Path | None = None) -> str:
     files = list(dict.fromkeys(str(tree / test.partition("::")[0]) for test in tests))
     watcher = Watcher([test for test in tests if "::" in test], tree / "failure.txt", cover)
     watcher.said.unlink(missing_ok=True)
-    if (child := os.fork()) == 0:
-        import pytest
-
-        if not cover:
-            resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
-        os.chdir(tree)
-        out = os.open(tree / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        status = 3
-        with contextlib.suppress(BaseException):
-            status = int(pytest.main([*options, *files], plugins=[watcher]))
-        os._exit(status)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        return f"more than {LONGEST} seconds"
-    code = os.waitstatus_to_exitcode(status)
-    return (
-        "" if not code else watcher.said.read_text() if watcher.said.exists() else f"status {code}"
+    child = multiprocessing.get_context("fork").Process(
+        target=run_tests, args=(tree, files, watcher, not cover)
     )
+    child.start()
+    child.join()
+    if not child.exitcode:
+        return ""
+    if child.exitcode < 0:
+        return f"more than {LONGEST} seconds"
+    return watcher.said.read_text() if watcher.said.exists() else f"status {child.exitcode}"
+
+
+def run_tests(tree: Path, files: list[str], watcher: Watcher, limited: bool) -> None:
+    """Run these files of tests in a checkout; what they print goes to a file there."""
+    import pytest
+
+    if limited:
+        resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
+    os.chdir(tree)
+    out = os.open(tree / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    sys.exit(pytest.main([*options, *files], plugins=[watcher]))
 
 
 def baseline(tree: Path) -> tuple[dict[str, dict[int, list[str]]], dict[str, float]]:
@@ -326,33 +314,21 @@ def explained() -> dict[tuple[str, str, str], str]:
 
 
 def run(modules: Sequence[str], num: int, seed: int) -> int:
-    """Try the mutants of these modules, print each survivor and a table; 1 if too few are killed."""
+    """Try the mutants of these modules, print each survivor and counts; 1 if too few are killed."""
     for name in WARM:
         importlib.import_module(name)
-    tree, log = copy_of_the_checkout(), WORK / "log.jsonl"
-    reasons, start = explained(), time.monotonic()
+    tree, reasons, start = copy_of_the_checkout(), explained(), time.monotonic()
     lines, seconds = baseline(tree)
-    known = {}
-    if log.exists():
-        rows = map(json.loads, log.read_text("utf8").splitlines())
-        known = {row["key"]: row["killed_by"] for row in rows if row["killed_by"]}
-    table = []
+    total: Counter[str] = Counter()
     for module in modules:
         path = tree / "companion" / f"{module}.py"
         source = path.read_text("utf8")
         verdicts: Counter[str] = Counter()
         for count, (mutant, statement, text) in enumerate(mutants(module, source, num, seed), 1):
-            key = hashlib.sha256((source + repr(mutant) + statement).encode()).hexdigest()[:16]
-            began, killer = time.monotonic(), known.get(key, "")
-            if not killer:
-                path.write_text(text, "utf8")
-                # Compiled modules are known by size and second.
-                os.utime(path, (0, 2_000_000_000 + 10 * count))
-                killer = failure(tree, tests_of(mutant, lines[module], seconds))
-                took = round(time.monotonic() - began, 1)
-                row = asdict(mutant) | {"key": key, "killed_by": killer, "seconds": took}
-                with log.open("a", encoding="utf8") as file:
-                    file.write(json.dumps(row) + "\n")
+            path.write_text(text, "utf8")
+            # Compiled modules are known by size and second.
+            os.utime(path, (0, 2_000_000_000 + 10 * count))
+            killer = failure(tree, tests_of(mutant, lines[module], seconds))
             why = reasons.get((module, mutant.function, " ".join(statement.split())))
             verdict = "killed" if killer else "equivalent" if why else "SURVIVED"
             verdicts[verdict] += 1
@@ -360,19 +336,10 @@ def run(modules: Sequence[str], num: int, seed: int) -> int:
                 print(f"{verdict} {mutant}\n    {' '.join(statement.split())}", flush=True)
         path.write_text(source, "utf8")
         os.utime(path, (0, 2_100_000_000))
-        table.append([verdicts[each] for each in ("killed", "equivalent", "SURVIVED")])
-        print(f"{module}: {sum(table[-1])} mutants, {said(table[-1])}", flush=True)
-    killed, equivalent, survived = (sum(column) for column in zip(*table, strict=True))
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    minutes = (time.monotonic() - start) / 60, (used.ru_utime + used.ru_stime) / 60
-    print(f"all: {killed + equivalent + survived} mutants, {said((killed, equivalent, survived))}")
-    print("{:.0f} minutes, {:.0f} of them on the processor".format(*minutes))
-    return int(killed < WANTED * (killed + survived))
-
-
-def said(counts: Sequence[int]) -> str:
-    """Counts in words."""
-    return "{} killed, {} equivalent, {} survived".format(*counts)
+        print(f"{module}: {dict(verdicts)}", flush=True)
+        total += verdicts
+    print(f"all: {dict(total)}, {(time.monotonic() - start) / 60:.0f} minutes")
+    return int(total["killed"] < WANTED * (total["killed"] + total["SURVIVED"]))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,9 +17,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-if (
-    TYPE_CHECKING
-):  # torch is large, and an extension of Sphinx touches all that is in memory when the build begins
+# torch is large, and an extension of Sphinx touches all that is in memory when the build begins.
+if TYPE_CHECKING:
     from companion.page.exercises import Right
 
 OPEN = re.compile(r"^answer = \.\.\.\nexercises\.(\w+)\(answer\)$")

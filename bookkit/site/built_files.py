@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -20,10 +21,11 @@ from typing import Any
 import numpy as np
 import pydata_sphinx_theme  # type: ignore[import-untyped]
 import tinycss2  # type: ignore[import-untyped]
-from fontTools import subset  # type: ignore[import-untyped]
 from PIL import Image
 from scipy import ndimage
 from sphinx.application import Sphinx
+
+from bookkit.site.formulas import cut_font
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 STYLES, FONTS = Path("styles/pydata-sphinx-theme.css"), Path("vendor/fontawesome/webfonts")
@@ -31,23 +33,18 @@ ICONS = re.compile(r"\bfa-([a-z0-9-]+)")
 ICON_RULE = re.compile(r"((?:\.fa-[\w-]+:before,?)+)\{content:\"[^\"]*\"\}")
 CHARACTER = re.compile(r'"\\([0-9a-f]{4,5})"')
 SOURCE = re.compile(r"url\(\.\./vendor/fontawesome/webfonts/([\w-]+)\.woff2\)[^;}]*")
-SCRIPT = r'\s*<script[^>]*\bsrc="[^"]*(?:%s)[^"]*"></script>'
-STYLE = r'\s*<link[^>]*\bhref="[^"]*_static/(?:%s)\.css[^"]*"[^>]*>'
+FILE = r'\s*<(?:script|link)[^>]*\b(?:src|href)="[^"]*(?:%s)[^"]*"[^>]*>(?:</script>)?'
 # The icons are a font already, so the 1.5 MB script that draws them is for nobody.
-FOR_NOBODY = re.compile(SCRIPT % r"scripts/fontawesome\.js")
-# Scripts of extensions, and what a page has that needs them.
+FOR_NOBODY = re.compile(FILE % r"scripts/fontawesome\.js")
+# What a page has, and the files of extensions that only such a page needs.
 FOR_SOME = {
-    re.compile(SCRIPT % r"searchtools\.js|language_data\.js|searchindex\.js"): re.compile(
-        'id="search-results"'
-    ),
-    re.compile(SCRIPT % r"clipboard\.min\.js|copybutton\.js"): re.compile('class="highlight'),
-    re.compile(SCRIPT % r"togglebutton\.js"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
-    re.compile(STYLE % "copybutton|pygments"): re.compile('class="highlight'),
-    re.compile(STYLE % "togglebutton"): re.compile(r'class="[^"]*\b(?:toggle|dropdown)\b'),
-    re.compile(STYLE % "proof"): re.compile(r'class="proof\b'),
-    re.compile(STYLE % "exercise"): re.compile(r'class="[^"]*\b(?:exercise|solution)\b'),
-    re.compile(SCRIPT % r"design-tabs\.js"): re.compile("sd-tab-set"),
-    re.compile(SCRIPT % r"_static/answers\.js"): re.compile("book-answer"),
+    'id="search-results"': r"searchtools\.js|language_data\.js|searchindex\.js",
+    'class="highlight': r"clipboard\.min\.js|copybutton\.(?:js|css)|_static/pygments\.css",
+    r'class="[^"]*\b(?:toggle|dropdown)\b': r"togglebutton\.(?:js|css)",
+    r'class="proof\b': r"_static/proof\.css",
+    r'class="[^"]*\b(?:exercise|solution)\b': r"_static/exercise\.css",
+    "sd-tab-set": r"design-tabs\.js",
+    "book-answer": r"_static/answers\.js",
 }
 # What lies below a page of the contents is off the reader's path, and its arrow has no name.
 BELOW = re.compile(r'<details[^>]*><summary><span class="toctree-toggle".*?</details>', re.DOTALL)
@@ -55,12 +52,11 @@ STORED = re.compile(r"[0-9a-f]{40,}\.svg")  # a chapter's figure is named by its
 VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 PICTURE = re.compile(
     r'<img (?![^>]*\bloading=)(?=[^>]*\bsrc="([^":]*_images/[^"]+\.(?:png|svg|webp))")'
+    r'(?=(?:[^>]*\bwidth="([^"]*)")?)'
 )
 INSIDE = re.compile(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]{2000,})")
-FRAME = re.compile(r'<img loading="lazy" (?=src="([^":]*_images/frame-[^"]+)"[^>]*? width="(\d+)")')
-FIRST_FRAME = re.compile(r'<img (?=src="data:image)')
+SMALL_FRAME = re.compile(r'<img (?=src="data:image)')
 WORD = re.compile(r"[A-Za-z_][\w-]*")
-NAMED = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 # Where a drawing refers to a part of it.
 NAME = re.compile(r'(?<="#)[^"]+(?=")|(?<=\(#)[^)]+(?=\))')
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
@@ -98,13 +94,10 @@ SHEETS = (
 
 
 def lighten(app: Sphinx, exception: Exception | None) -> None:
-    """Rewrites the pages, style sheets and drawings, once they are written."""
-    if not exception and app.builder.format == "html":
-        lighten_site(Path(app.outdir))
-
-
-def lighten_site(site: Path) -> None:
-    """Makes a built site light; a second time it changes nothing."""
+    """Rewrites the pages, style sheets and drawings, once they are written; a second time it changes nothing."""
+    if exception or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
     icons: set[str] = set()
     names: set[str] = set()
     for drawing in (site / "_images").glob("*.svg"):
@@ -116,13 +109,12 @@ def lighten_site(site: Path) -> None:
     for path in site.rglob("*.html"):
         old = path.read_text("utf8")
         new = BELOW.sub("", FOR_NOBODY.sub("", old))
-        for scripts, mark in FOR_SOME.items():
-            if not mark.search(new.partition("<article")[2] or new):
-                new = scripts.sub("", new)
-        new = FIRST_FRAME.sub('<img loading="lazy" ', new)
+        for mark, files in FOR_SOME.items():
+            if not re.search(mark, new.partition("<article")[2] or new):
+                new = re.sub(FILE % files, "", new)
         new = INSIDE.sub(partial(outside, site / "_images", path.parent), new)
+        new = SMALL_FRAME.sub('<img loading="lazy" ', new)
         new = PICTURE.sub(partial(lazy, path.parent), new)
-        new = FRAME.sub(partial(charted, path.parent), new)
         new = DRAWN.sub(r"\1--readable:\2px;", new)
         new = CODE.sub(partial(bare, plain), new)
         icons.update(ICONS.findall(new))
@@ -167,16 +159,16 @@ def outside(folder: Path, page: Path, found: re.Match[str]) -> str:
 
 def lazy(folder: Path, found: re.Match[str]) -> str:
     """The start of a picture's tag, which keeps its room until it comes into view and is loaded."""
-    path = folder / found[1]
+    path, given = folder / found[1], found[2]
     if STORED.fullmatch(path.name):
         return f'<img loading="lazy" {size_of(path.read_text("utf8"))}'
-    if path.suffix == ".svg" or re.search(
-        r"\bwidth=", found.string[found.start() :].partition(">")[0]
-    ):
+    if path.suffix == ".svg" or (given and not path.name.startswith("frame-")):
         return '<img loading="lazy" '
     with Image.open(path) as image:
         width, height = image.size
         kinds = kinds_of(image)
+    if given:  # to a frame of a slider
+        return f'<img loading="lazy" {kinds}height="{round(int(given) * height / width)}" '
     return f'<img loading="lazy" {kinds}width="{width}" height="{height}" '
 
 
@@ -190,18 +182,10 @@ def size_of(svg: str) -> str:
     return f'data-chart {text}width="{width}" height="{height}" '
 
 
-def charted(folder: Path, found: re.Match[str]) -> str:
-    """The start of a slider's tag: what its frames are, and the room that they will take."""
-    with Image.open(folder / found[1]) as image:
-        height = round(int(found[2]) * image.height / image.width)
-        return f'<img loading="lazy" {kinds_of(image)}height="{height}" '
-
-
 def kinds_of(image: Image.Image) -> str:
     """Attributes that say whether a picture is a chart, and how wide it must be shown for its text to be legible."""
-    from companion.page.plots.style import (
-        DPI,  # here, for it brings torch, which the build's start would touch
-    )
+    # Here, for it brings torch, which the build's start would touch.
+    from companion.page.plots.style import DPI
 
     readable = READABLE / (SMALLEST * DPI / 72) * image.width
     text = f'data-text="{math.ceil(readable)}" ' if has_text(image) else ""
@@ -315,13 +299,8 @@ def only_these(icons: set[str], static: Path) -> None:
     shown = {int(code, 16) for code in CHARACTER.findall(css + book)}
     shown |= {ord(char) for char in css + book if "\ue000" <= char <= "\uf8ff"}  # written out
     for name in set(SOURCE.findall(css)):
-        options = subset.Options(flavor="woff", notdef_outline=True, layout_features=[])
         whole = min((THEME / FONTS).glob(f"{name}.*"))  # .ttf, or .woff2, which asks for brotli
-        font = subset.load_font(str(whole), options)
-        cutter = subset.Subsetter(options)
-        cutter.populate(unicodes=shown)
-        cutter.subset(font)
-        subset.save_font(font, str(static / FONTS / f"{name}.woff"), options)
+        cut_font(whole, static / FONTS / f"{name}.woff", shown)
         for suffix in (".ttf", ".woff2"):
             (static / FONTS / f"{name}{suffix}").unlink(missing_ok=True)
     css = SOURCE.sub(rf'url(../{FONTS.as_posix()}/\1.woff) format("woff")', css)
@@ -342,40 +321,26 @@ def used(css: str, names: set[str]) -> str:
 def kept(rules: Iterable[Any], names: set[str]) -> Iterator[str]:
     """The text of the rules that are kept."""
     for rule in rules:
-        if rule.type == "at-rule":
-            if rule.at_keyword in ("media", "supports", "layer", "container") and rule.content:
-                inner = tinycss2.parse_rule_list(
-                    rule.content, skip_comments=True, skip_whitespace=True
-                )
-                if body := "".join(kept(inner, names)):
-                    prelude = tinycss2.serialize(rule.prelude).strip()
-                    yield f"@{rule.at_keyword} {prelude}{{{body}}}"
-            elif rule.at_keyword != "charset":
-                yield rule.serialize()
-        elif rule.type == "qualified-rule":
-            selectors = alternatives(tinycss2.serialize(rule.prelude))
-            if chosen := [text for text in selectors if can_match(text, names)]:
+        if rule.type == "qualified-rule":
+            if chosen := list(selectors(rule.prelude, names)):
                 body = WHITE.sub(" ", tinycss2.serialize(rule.content)).strip()
                 yield f"{','.join(chosen)}{{{body}}}"
+        elif rule.at_keyword in ("media", "supports", "layer", "container") and rule.content:
+            inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
+            if body := "".join(kept(inner, names)):
+                yield f"@{rule.at_keyword} {tinycss2.serialize(rule.prelude).strip()}{{{body}}}"
+        elif rule.at_keyword != "charset":
+            yield rule.serialize()
 
 
-def alternatives(selectors: str) -> list[str]:
-    """The selectors of a list, split at the commas that stand in no bracket."""
-    found, depth, start = [], 0, 0
-    for at, char in enumerate(selectors):
-        depth += (char in "([") - (char in ")]")
-        if char == "," and depth == 0:
-            found.append(selectors[start:at])
-            start = at + 1
-    return [text.strip() for text in [*found, selectors[start:]]]
-
-
-def can_match(selector: str, names: set[str]) -> bool:
-    """Whether all classes and ids that a selector asks for stand somewhere; what is in brackets need not."""
-    plain = selector
-    while (shorter := re.sub(r"\([^()]*\)|\[[^\[\]]*\]", "", plain)) != plain:
-        plain = shorter
-    return all(name.replace("\\", "") in names for name in NAMED.findall(plain))
+def selectors(tokens: Iterable[Any], names: set[str]) -> Iterator[str]:
+    """The selectors of a list whose classes and ids all stand somewhere; what is in brackets, one token, need not."""
+    for is_comma, part in itertools.groupby(tokens, lambda token: token == ","):
+        some = list(part)
+        asked = {token.value for token in some if token.type == "hash"}
+        asked |= {name.value for dot, name in itertools.pairwise(some) if dot == "."}
+        if not is_comma and asked <= names:
+            yield tinycss2.serialize(some).strip()
 
 
 def setup(app: Sphinx) -> None:

@@ -18,23 +18,14 @@ class Mark(nodes.Element):
     """Where a box begins, with its `title`, or ends."""
 
 
-class Start(SphinxDirective):
-    """Begins a box; its argument is the title."""
+class Marking(SphinxDirective):
+    """Begins a box, whose title is the argument, or ends it."""
 
-    required_arguments = 1
+    optional_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        mark = Mark(title=f"Depth: {self.arguments[0]}")
-        self.set_source_info(mark)
-        return [mark]
-
-
-class End(SphinxDirective):
-    """Ends the box."""
-
-    def run(self) -> list[nodes.Node]:
-        mark = Mark()
+        mark = Mark(title=f"Depth: {self.arguments[0]}") if self.arguments else Mark()
         self.set_source_info(mark)
         return [mark]
 
@@ -56,24 +47,20 @@ def gather(start: Mark) -> None:
         ExtensionError: if the next mark of the section begins another box, or there is none.
     """
     parent, at = start.parent, start.parent.index(start)
-    inside = []
-    for node in parent.children[at + 1 :]:
-        if isinstance(node, Mark):
-            break
-        inside.append(node)
-    else:
-        node = None
-    if node is None or "title" in node or "title" not in start:
+    after = parent.children[at + 1 :]
+    end = next((node for node in after if isinstance(node, Mark)), None)
+    if end is None or "title" in end or "title" not in start:
         named = start.get("title", "depth-end")
         raise ExtensionError(
             f"{start.source}, line {start.line}: {named!r} has no counterpart in its section"
         )
-    for moved in (*inside, node):
+    inside = after[: after.index(end)]
+    for moved in (*inside, end):
         parent.remove(moved)
     start.replace_self(fold(start["title"], "depth", *inside))
 
 
 def setup(app: Sphinx) -> None:
-    app.add_directive("depth-start", Start)
-    app.add_directive("depth-end", End)
+    app.add_directive("depth-start", Marking)
+    app.add_directive("depth-end", Marking)
     app.add_transform(Gathering)

@@ -19,34 +19,17 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from bookkit.authoring import roles
 from bookkit.authoring.labels import Book
-from bookkit.authoring.roles import (
-    ANSWER,
-    CHECK,
-    FIGURE,
-    HELD,
-    NUMBERS,
-    OPEN,
-    SHOWN,
-    UNSEEN,
-    VERIFIED,
-    Cell,
-    Verified,
-    cells_of,
-    left_over,
-    statements,
-    summary_of,
-    verified,
-)
 from bookkit.site.opening import opening
 
 PROMPTS = {
-    FIGURE: "Code for this figure",
-    NUMBERS: "Code for these numbers",
-    ANSWER: "Cell for your answer",
+    roles.FIGURE: "Code for this figure",
+    roles.NUMBERS: "Code for these numbers",
+    roles.ANSWER: "Cell for your answer",
 }
 
-REFUSED = re.compile(r'(?:"([^"]*)"|\b([ES]\d+)\b)((?: \([^)]*\))?)')
+REFUSED = re.compile(r'(?:"([^"]*)"|\b(E\d+)\b)((?: \([^)]*\))?)')
 
 
 class Fold(nodes.Element):
@@ -57,13 +40,11 @@ def open_fold(writer: Any, node: Fold) -> None:
     # The switch for code leaves text alone.
     kind = "" if "book-depth" in node["classes"] else "book-code"
     writer.body.append(writer.starttag(node, "details", CLASS=kind))
+    title = writer.encode(node["title"])
     if "book-badge" in node["classes"]:  # the style draws the mark
-        summary = writer.starttag(
-            {}, "summary", "", **{"title": node["title"], "aria-label": node["title"]}
-        )
+        writer.body.append(f'<summary aria-label="{title}" title="{title}"></summary>\n')
     else:
-        summary = f"<summary>{writer.encode(node['title'])}"
-    writer.body.append(f"{summary}</summary>\n")
+        writer.body.append(f"<summary>{title}</summary>\n")
 
 
 def close_fold(writer: Any, node: Fold) -> None:
@@ -87,7 +68,7 @@ class Folding(SphinxPostTransform):
         page = book.pages.get(self.env.docname)
         if page is None or not page.is_notebook:
             return
-        cells = cells_of(nbformat.read(book.root / f"{page.docname}.ipynb", 4))
+        cells = roles.cells_of(nbformat.read(book.root / f"{page.docname}.ipynb", 4))
         containers = list(self.document.findall(nodes.container))
         boxes = {b["cell_index"]: b for b in containers if b.get("nb_element") == "cell_code"}
         self.equations = {
@@ -99,7 +80,7 @@ class Folding(SphinxPostTransform):
         self.code: dict[int, list[nodes.Node]] = defaultdict(list)
         self.homes: dict[int, str] = {}  # the badge that holds the code of a cell
         links: list[nodes.Node] = []
-        self.notes = check_notes(self.document, {i for i in boxes if cells[i].role == CHECK})
+        self.notes = check_notes(self.document, {i for i in boxes if cells[i].role == roles.CHECK})
         for index, box in boxes.items():
             cell = cells[index]
             after = box.next_node(descend=False, siblings=True)
@@ -107,12 +88,12 @@ class Folding(SphinxPostTransform):
                 links += after.children[1:]
                 after.parent.remove(after)
             source = next((c for c in box.children if is_part(c, "source")), None)
-            if source is not None and cell.role != OPEN:
+            if source is not None and cell.role != roles.OPEN:
                 box.remove(source)
                 self.code[cell.host].append(source)
         for index, box in boxes.items():
             self.place(cells[index], box)
-        self.badges(verified(cells.values()))
+        self.badges(roles.verified(cells.values()))
         section = next(self.document.findall(nodes.section))
         if links:
             words = nodes.Text("Used in this chapter, in the API reference:")
@@ -120,40 +101,33 @@ class Folding(SphinxPostTransform):
         address = partial(self.app.builder.get_relative_uri, page.docname)
         section.insert(1, opening(book, page, address))
 
-    def place(self, cell: Cell, box: nodes.container) -> None:
+    def place(self, cell: roles.Cell, box: nodes.container) -> None:
         """Leaves of a cell what the text needs; what is empty goes."""
-        output = next((c for c in box.children if is_part(c, "output")), None)
-        if output is not None and VERIFIED.search(cell.text):
-            for block in [b for b in output.children if isinstance(b, nodes.literal_block)]:
-                if VERIFIED.search(block.astext()):
-                    self.shorten(block, left_over(block.astext()))
+        outputs = [part for part in box.children if is_part(part, "output")]
+        for block in [block for output in outputs for block in output.findall(nodes.literal_block)]:
+            if roles.VERIFIED.search(block.astext()):
+                text = roles.left_over(block.astext())
+                left = nodes.literal_block(text, text, **block.attributes)
+                block.parent.replace(block, [left] if text.strip() else [])
         role = cell.role
-        if role == CHECK and output is not None and output.children:
-            role = NUMBERS  # which keep their code at hand
-        code = self.code.pop(cell.index, []) if role not in (UNSEEN, SHOWN, CHECK) else []
-        if role == HELD:
-            title = summary_of(statements(cell.text))
+        if role == roles.CHECK and any(output.children for output in outputs):
+            role = roles.NUMBERS  # which keep their code at hand
+        code = self.code.pop(cell.index, []) if role in roles.WITH_FOLD - {roles.CHECK} else []
+        if role == roles.HELD:
+            title = roles.summary_of(roles.statements(cell.text))
             box.children = []
-            box += fold(title, "held", *[part for part in (output, *code) if part is not None])
-        elif role == ANSWER:
+            box += fold(title, "held", *outputs, *code)
+        elif role == roles.ANSWER:
             box.children = []
-            box += fold(PROMPTS[ANSWER], "fold", *code, *([] if output is None else [output]))
-        elif role in (FIGURE, NUMBERS):
+            box += fold(PROMPTS[role], "fold", *code, *outputs)
+        elif role in (roles.FIGURE, roles.NUMBERS):
             box += fold(PROMPTS[role], "fold", *code)
-        if role == OPEN or code:
+        if role == roles.OPEN or code:
             box["ids"].append(f"code-{cell.index}")
-        if role == UNSEEN or not any(child.children for child in box.children):
+        if role == roles.UNSEEN or not any(child.children for child in box.children):
             box.parent.remove(box)
 
-    def shorten(self, block: nodes.literal_block, text: str) -> None:
-        """Prints less, or nothing."""
-        if text.strip():
-            new = nodes.literal_block(text, text, **block.attributes)
-            block.replace_self(new)
-        else:
-            block.parent.remove(block)
-
-    def badges(self, found: dict[str, list[Verified]]) -> None:
+    def badges(self, found: dict[str, list[roles.Verified]]) -> None:
         """Puts each check at its equation."""
         for label, lines in found.items():
             if math := self.equations.get(label):
@@ -164,7 +138,7 @@ class Folding(SphinxPostTransform):
                 math.parent[math.parent.index(math)] = wrapped
                 wrapped += [math, badge]
 
-    def card(self, label: str, lines: Sequence[Verified]) -> Iterator[nodes.Node]:
+    def card(self, label: str, lines: Sequence[roles.Verified]) -> Iterator[nodes.Node]:
         """What a badge opens to: the text on the check, its two sides, its rule, what it refuses; then the code."""
         items = nodes.bullet_list()
         for index in dict.fromkeys(line.cell.index for line in lines):
@@ -188,7 +162,7 @@ class Folding(SphinxPostTransform):
             items += nodes.list_item("", words)
         yield items
         for cell in {line.cell.index: line.cell for line in lines}.values():
-            for claim in statements(cell.text):
+            for claim in roles.statements(cell.text):
                 items += nodes.list_item("", nodes.paragraph("", f"Holds too: {claim}."))
             if code := self.code.pop(cell.index, None):
                 self.homes[cell.index] = f"check-{label}"
@@ -199,10 +173,8 @@ class Folding(SphinxPostTransform):
                 yield nodes.paragraph("", "", nodes.Text("The code stands "), link, nodes.Text("."))
 
     def erratum(self, name: str) -> nodes.Node:
-        """A link to a misprint, if it has an entry."""
+        """A link to the entry of a misprint."""
         page = self.app.builder.get_relative_uri(self.env.docname, "book/errata")
-        if not name.startswith("E"):
-            return nodes.Text(name)
         return nodes.reference("", name, refuri=f"{page}#erratum-{name.lower()}", internal=True)
 
 

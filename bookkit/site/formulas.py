@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ziamath
 from docutils import nodes
 from fontTools import subset  # type: ignore[import-untyped]
 from math_core import LatexError, LatexToMathML
@@ -102,16 +103,19 @@ def font(app: Sphinx, exception: Exception | None) -> None:
     plain = {unicodedata.normalize("NFKC", c) for c in used}
     # A letter alone is drawn as its italic.
     used |= {c for c in map(chr, ITALICS) if unicodedata.normalize("NFKC", c) in plain}
-    options = subset.Options(flavor="woff", notdef_outline=True, layout_features=["ssty", "dtls"])
-    found = find_spec("ziamath")
-    assert found and found.origin, "ziamath, which has the font, is not installed"
-    whole = subset.load_font(
-        str(Path(found.origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"), options
-    )
+    whole = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+    woff = Path(app.outdir, "_static", "formulas.woff")
+    cut_font(whole, woff, set(map(ord, used)), ["ssty", "dtls"])
+
+
+def cut_font(whole: Path, part: Path, characters: set[int], features: Sequence[str] = ()) -> None:
+    """Writes a font with no other characters than these."""
+    options = subset.Options(flavor="woff", notdef_outline=True, layout_features=list(features))
+    font = subset.load_font(str(whole), options)
     cutter = subset.Subsetter(options)
-    cutter.populate(unicodes=map(ord, used))
-    cutter.subset(whole)
-    subset.save_font(whole, str(Path(app.outdir, "_static", "formulas.woff")), options)
+    cutter.populate(unicodes=characters)
+    cutter.subset(font)
+    subset.save_font(font, str(part), options)
 
 
 def setup(app: Sphinx) -> None:

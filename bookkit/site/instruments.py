@@ -18,7 +18,6 @@ import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from bookkit.authoring.labels import Book
@@ -55,6 +54,7 @@ def read_table(root: Path) -> dict[str, dict[str, Any]]:
         if not REQUIRED <= set(entry) <= REQUIRED | OPTIONAL:
             wanted = f"{', '.join(sorted(REQUIRED))}, and may have {', '.join(sorted(OPTIONAL))}"
             raise ValueError(f"{label} must have {wanted}; it has {', '.join(sorted(entry))}")
+        entry.setdefault("caption", "")
         if entry.setdefault("start", "near") not in STARTS:
             raise ValueError(
                 f"{label}: start must be {' or '.join(STARTS)}; {entry['start']} was given"
@@ -94,22 +94,11 @@ def digest(path: Path) -> str:
 def configure(app: Sphinx, config: Config) -> None:
     """Reads the table, and names the folder after all that will be in it."""
     root = Path(app.srcdir)
-    try:
-        table = read_table(root)
-    except ValueError as error:
-        raise ExtensionError(f"book/instruments.yml: {error}") from None
+    table = read_table(root)
     hashes = {path.name: digest(path) for path in sorted((root / MODULES).iterdir())}
     every = json.dumps([hashes, *(entry["hashes"] for entry in table.values())])
     config.instruments = table
     config.instruments_folder = f"instruments-{hashlib.sha256(every.encode()).hexdigest()[:10]}"
-
-
-def check(app: Sphinx) -> None:
-    """Refuses a table that names no figure."""
-    try:
-        check_labels(app.config.instruments, app.the_book)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ExtensionError(f"book/instruments.yml: {error}") from None
 
 
 class Attaching(SphinxPostTransform):
@@ -122,10 +111,8 @@ class Attaching(SphinxPostTransform):
         for figure in self.document.findall(nodes.figure):
             for label in set(figure["ids"]) & set(self.config.instruments):
                 entry = self.config.instruments[label]
-                values = {key: entry.get(key, "") for key in ("title", "hint", "start", "caption")}
                 at = next(i for i, part in enumerate(figure) if isinstance(part, nodes.caption))
-                files = json.dumps(entry["hashes"])
-                values |= {"module": entry["module"], "files": files, "bytes": str(entry["bytes"])}
+                values = entry | {"files": json.dumps(entry["hashes"])}
                 figure.insert(at, Instrument("", **values))
 
 
@@ -158,6 +145,7 @@ def setup(app: Sphinx) -> None:
     app.add_node(Instrument, html=(open_instrument, close_instrument))
     app.add_post_transform(Attaching)
     app.connect("config-inited", configure)
-    app.connect("builder-inited", check)  # source_text has read the labels
+    # source_text has read the labels by then.
+    app.connect("builder-inited", lambda app: check_labels(app.config.instruments, app.the_book))
     app.connect("html-page-context", attach_scripts)
     app.connect("build-finished", copy)

@@ -11,9 +11,8 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-import yaml
+from bookkit.authoring.labels import contents
 
 # An article for the one page: names get the page's name before them, addresses lose their page; folds of code go.
 ARTICLE = """([names, page]) => {
@@ -65,17 +64,6 @@ def find_browser() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def in_order(contents: Any) -> list[str]:
-    """The pages of _toc.yml, in the order of the sidebar."""
-    if isinstance(contents, list):
-        return [name for part in contents for name in in_order(part)]
-    if not isinstance(contents, dict):
-        return []
-    own = [contents[key] for key in ("root", "file") if key in contents]
-    below = (contents[key] for key in ("parts", "chapters", "sections") if key in contents)
-    return own + [name for part in below for name in in_order(part)]
-
-
 def write(site: Path, root: Path, out: Path) -> None:
     """Prints a built site into one PDF.
 
@@ -90,8 +78,7 @@ def write(site: Path, root: Path, out: Path) -> None:
         raise FileNotFoundError("no browser: install Chromium, or set CHROMIUM to its path")
     if not (site / "index.html").is_file():
         raise FileNotFoundError(f"no built book in {site}: run make book first")
-    names = in_order(yaml.safe_load((root / "_toc.yml").read_text("utf8")))
-    names = [name for name in names if not name.endswith(NOT_ON_PAPER)]
+    names = [name for name, _ in contents(root) if not name.endswith(NOT_ON_PAPER)]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(color_scheme="light")

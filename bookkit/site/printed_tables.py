@@ -19,33 +19,18 @@ from bookkit.authoring.chapter_rules import COLUMNS
 from bookkit.authoring.roles import HOLDS, statements
 from bookkit.site.folding import Fold
 
-# Blanks between columns; the least columns and rows, the head among them.
-GUTTER, FEWEST, ROWS = 2, 3, 3
+FEWEST, ROWS = 3, 3  # the least columns and rows, the head among them
 PADDED = re.compile(r"(?:\+-|=) *")  # what pads a number to the width of its column
 MINUS = re.compile(r"(?<![\w.])-(?=\d[^A-Za-z]*$)")
 WORDS = re.compile(r"(?!.*(?:  |: (?:True|False)$))[^\n\d]+:?")  # a line of words, none aligned
 KEPT = "\xa0"  # a blank inside of a cell
 
 
-def columns(lines: Sequence[str]) -> list[slice]:
-    """Where the columns of some lines are: parted by what is blank in all of them."""
-    width = max(map(len, lines))
-    blank = [all(line[at : at + 1] in ("", " ") for line in lines) for at in range(width)]
-    runs = [(empty, len(list(run))) for empty, run in itertools.groupby(blank)]
-    found, start, at = [], 0, 0
-    for number, (empty, length) in enumerate(runs):
-        if empty and (length >= GUTTER or number == len(runs) - 1) and at:
-            found.append(slice(start, at))
-            start = at + length
-        elif empty and not at:
-            start = length
-        at += length
-    return [*found, slice(start, width)] if start < width else found
-
-
 def cells(lines: Sequence[str]) -> list[list[str]]:
-    """The lines cut into their columns."""
-    cuts = columns(lines)
+    """The lines cut into their columns, which two blanks or more part in all of them."""
+    columns = itertools.zip_longest(*lines, fillvalue=" ")
+    inked = "".join(" " if set(column) == {" "} else "x" for column in columns)
+    cuts = [slice(*found.span()) for found in re.finditer("x+(?: x+)*", inked)]
     return [[line[cut].strip(f" {KEPT}") for cut in cuts] for line in lines]
 
 

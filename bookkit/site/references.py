@@ -63,13 +63,12 @@ class Works(SphinxPostTransform):
 
 def linked(text: str) -> list[nodes.Node]:
     """A text whose numbers of arXiv are links."""
-    made: list[nodes.Node] = []
-    end = 0
-    for found in ARXIV.finditer(text):
-        uri = f"https://arxiv.org/abs/{found[1]}"
-        made += [nodes.Text(text[end : found.start()]), nodes.reference("", found[0], refuri=uri)]
-        end = found.end()
-    return [*made, nodes.Text(text[end:])]
+    before, *parts = ARXIV.split(text)
+    made: list[nodes.Node] = [nodes.Text(before)]
+    for number, after in zip(parts[::2], parts[1::2], strict=True):
+        uri = f"https://arxiv.org/abs/{number}"
+        made += [nodes.reference("", f"arXiv:{number}", refuri=uri), nodes.Text(after)]
+    return made
 
 
 def setup(app: Sphinx) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 
 from bookkit.authoring import setup_cell
 from bookkit.authoring.cell_syntax import untitled
-from bookkit.authoring.labels import Book, with_targets
+from bookkit.authoring.labels import SOURCES, Book, with_targets
 
 COLAB = "colab"  # the branch of the notebooks that know their commit; .github/workflows/book.yml pushes it
-SOURCE_NOTE = re.compile(r"^\*Sources: ([^*]+?)\.\*$", re.MULTILINE)
 
 
 def buttons(app: Sphinx, config: Config) -> None:
@@ -37,25 +35,18 @@ def buttons(app: Sphinx, config: Config) -> None:
 
 def read_book(app: Sphinx) -> None:
     """Reads all labels once per build; every page sees the same."""
-    try:
-        app.the_book = Book(Path(app.srcdir))  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise ExtensionError(str(error)) from None
-
-
-def without_sources(text: str) -> str:
-    """Leaves out the source notes, which the concordance collects: on a page they help nobody."""
-    return SOURCE_NOTE.sub("", text)
+    app.the_book = Book(Path(app.srcdir))  # type: ignore[attr-defined]
 
 
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter."""
+    """Puts the MyST text of the source in place of the plain text that the notebook carries for Jupyter.
+
+    The notes on sources, which the concordance collects, help nobody on a page.
+    """
     page = app.the_book.pages.get(docname)  # type: ignore[attr-defined]
     if page is None or not page.is_notebook:
-        source[0] = without_sources(source[0])
+        source[0] = SOURCES.sub("", source[0])
         return
-    if not Path(app.srcdir, f"{docname}.ipynb").exists():
-        raise ExtensionError(f"{docname}.ipynb does not exist; make execute")
     app.env.note_dependency(str(page.path))
     app.env.note_dependency(str(Path(app.srcdir, "book", "data", "chapters.yml")))
     notebook = json.loads(source[0])
@@ -65,7 +56,7 @@ def swap(app: Sphinx, docname: str, source: list[str]) -> None:
         )
     for cell, (kind, text, _) in zip(notebook["cells"], page.cells, strict=True):
         if kind == "markdown":
-            cell["source"] = without_sources(with_targets(docname, text))
+            cell["source"] = SOURCES.sub("", with_targets(docname, text))
         else:
             cell["source"] = untitled("".join(cell["source"]))
     source[0] = json.dumps(notebook)
@@ -90,11 +81,7 @@ def pin(app: Sphinx, failed: Exception | None) -> None:
 def unique_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Drops the ids that the theorem and exercise extensions give to every box on a page."""
     for section in doctree.findall(nodes.section):
-        if section["ids"] and section["ids"][0] in (
-            "proof-content",
-            "exercise-content",
-            "solution-content",
-        ):
+        if section["ids"][:1] in (["proof-content"], ["exercise-content"], ["solution-content"]):
             section["ids"] = []
 
 

@@ -71,7 +71,7 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
         try:
             source[0] = rendered(source[0], pages, docname, book)
         except (ValueError, OSError, jinja2.TemplateError) as error:
-            raise ExtensionError(f"{docname}: {error}") from None
+            raise ExtensionError(f"{docname}: {error}") from None  # else nobody knows which page
 
 
 def always_read(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:

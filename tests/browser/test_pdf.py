@@ -67,8 +67,9 @@ def test_without_a_book_or_a_browser_there_is_a_sentence(
         pdf.write(tmp_path, tmp_path, tmp_path / "book.pdf")
 
 
-def test_the_order_of_the_contents() -> None:
-    parts = [
-        {"caption": "x", "chapters": [{"file": "a", "sections": [{"file": "b"}]}, {"file": "c"}]}
-    ]
-    assert pdf.in_order({"root": "r", "parts": parts}) == ["r", "a", "b", "c"]
+def test_the_order_of_the_contents(tmp_path: Path) -> None:
+    chapters = "[{file: a, sections: [{file: b}]}, {file: c}]"
+    (tmp_path / "_toc.yml").write_text(
+        f"root: r\nparts: [{{numbered: true, chapters: {chapters}}}]\n"
+    )
+    assert list(pdf.contents(tmp_path)) == [("r", None), ("a", 1), ("b", None), ("c", 2)]
