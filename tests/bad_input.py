@@ -548,6 +548,11 @@ CASES: dict[str, list[Case]] = {
     (lambda: ladders.mlp_ladder((3,), (8,), activation=lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
 ],
 "bits_back": [
+    (lambda: bits_back.compress(GRAY, IMAGES / 2), "x must be 0 or 1 everywhere"),
+    (lambda: bits_back.compress(GRAY, IMAGES, num_bits=0), "num_bits must be at least 1"),
+    (lambda: bits_back.decompress(GRAY, b"", 0), "num must be at least 1"),
+    (lambda: bits_back.Message(-1), "state must be at least 0"),
+    (lambda: bits_back.compress(LADDER, IMAGES), "model must have one latent; num_latents is 2"),
     *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
       for value in (-1, 1, 2)),
     *((lambda bad=bad: bits_back.Message().push([0, 1 << 24], bad), "value must be a int; .* was given") for bad in ("a", 0.5, None)),
