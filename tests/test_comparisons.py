@@ -102,7 +102,6 @@ def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
 
 
 def test_networks_and_spacings_are_compared_by_their_distance():
-    torch.manual_seed(0)
     network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
     ddpm = image_ddpm(network(), linear_schedule(200, 0.001, 0.05), levels=17)
     pairs = [(ddpm, Flow(network(), (1, 8, 8))) for _ in range(2)]

@@ -3,7 +3,6 @@
 import base64
 
 import matplotlib
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -11,7 +10,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.quiver import Quiver
 from torch.distributions import Normal
 
-from bookkit.authoring.kernels import execute
 from companion.elbo import ElboTerms
 from companion.page import plots
 from companion.page.plots.style import LARGEST_DRAWING
@@ -100,28 +98,6 @@ def test_a_drawing_of_too_many_points_is_pixels():
         plots.scatter(torch.randn(num, 2), **NAMED)._repr_mimebundle_()[0] for num in (50, 4000)
     )
     assert set(few) == {"image/svg+xml"} and set(many) == {"image/png"}
-
-
-def test_notebook_shows_a_figure_once_with_and_without_pyplot():
-    one = "curves({'a': [1.0, 2.0]}, x_label='x', y_label='y')"
-    two = (
-        "panels, (left, right) = figure(columns=2)\n"
-        "_ = bars({'a': 1.0}, value_label='y', axes=left)\n"
-        "bars({'b': 2.0}, value_label='y', axes=right)"
-    )
-    no_pyplot = "import sys\nassert 'matplotlib.pyplot' not in sys.modules"
-    cells = ["from companion.page.plots import *", one, two, no_pyplot]
-    cells += ["import matplotlib.pyplot as plt", one, two, f"_ = {one}"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    execute(notebook)
-    outputs = [cell.outputs for cell in notebook.cells]
-    assert [len(shown) for shown in outputs] == [0, 1, 1, 0, 0, 1, 1, 0]
-    figures = [*outputs[1:3], *outputs[5:7]]
-    for (output,), axes in zip(figures, ["1 Axes", "2 Axes"] * 2, strict=True):
-        assert output.output_type == "execute_result"
-        assert output.data["text/plain"] == f"<Figure size 1008x490 with {axes}>"
-        assert output.data["image/svg+xml"].startswith("<svg")
-    assert set(outputs[1][0].data) == {"text/plain", "image/svg+xml"}
 
 
 def test_image_grid_puts_each_picture_in_its_place():

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from children import Child
 from PIL import Image
-from tiny_recipes import BINARY, RECIPE, card, recipes, small_ddpm, tiny_vae
+from tiny_recipes import BINARY, CHAINS, RECIPE, card, recipes, small_ddpm, tiny_vae
 
 from companion import runtime
 from companion.ddpm import Ddpm
@@ -44,26 +44,11 @@ def part(function, rows, num, *batch):
 # Where examples of a batch depend on each other by more than their noise: an average over the batch in a
 # normalization or in free bits, times that are spread over the batch, and images that are mixed.
 COUPLED = {
-    "hvae-mnist",
-    "hvae2-mnist",
-    "hvae1-mnist",
-    "iw-hvae-mnist",
-    "iw1-hvae-mnist",
-    "conv-hvae-mnist",
-    "conv-hvae-cifar10",
-    "iw-conv-hvae-mnist",
-    "masked-mnist",
-    "ddpm-mnist-joint",
-    "ddpm-mnist-long",
-    "guide-mnist",
-    "ddpm-scenes",
-    "classifier-mnist",
-    "judge-mnist",
-    "residual-judge-mnist",
-    "reader-landscapes",
-    "vae-landscapes",
-    "text-scenes",
-    "text-scenes-64",
+    *("hvae-mnist", "hvae2-mnist", "hvae1-mnist", "iw-hvae-mnist", "iw1-hvae-mnist"),
+    *("conv-hvae-mnist", "conv-hvae-cifar10", "iw-conv-hvae-mnist", "masked-mnist"),
+    *("ddpm-mnist-joint", "ddpm-mnist-long", "guide-mnist", "ddpm-scenes"),
+    *("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"),
+    *("vae-landscapes", "text-scenes", "text-scenes-64"),
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
@@ -95,26 +80,7 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
             assert mine.shape == whole[rows].shape and mine.isfinite().all()
 
 
-# They draw nothing, or nothing but where they begin.
-WITHOUT_DRAWS = (
-    "ae",
-    "dae",
-    "cae",
-    "robust-ae",
-    "conv-ae",
-    "flow",
-    "mean-flow",
-    "classifier",
-    "judge",
-    "residual-judge",
-    "reader",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name for name in RECIPES if name.rpartition("-")[0] not in (*WITHOUT_DRAWS, "")],
-)
+@pytest.mark.parametrize("name", CHAINS)
 def test_the_noise_of_a_drawn_example_depends_on_its_place_in_the_batch(name, unchecked):
     model, num = RECIPES[name].model().eval(), 5
     if isinstance(model, MaskedDiffusion):  # of a thousand steps each is like the next
@@ -194,16 +160,9 @@ def launch(size, *arguments, code=""):
         port = found.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
     common = {**os.environ, **place, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    started = [
-        Child(
-            SCRIPT,
-            os.path.dirname(__file__),
-            code,
-            *arguments,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(size)
-    ]
+    given = (SCRIPT, os.path.dirname(__file__), code, *arguments)
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    started = [Child(*given, env=common | rank) for rank in ranks]
     ends: list[float] = []
 
     def wait(child):
@@ -216,6 +175,11 @@ def launch(size, *arguments, code=""):
     assert ends[-1] - ends[0] < 60  # no process outlives another by more than a minute
     # Where a machine has no name, torch's log says so.
     return [(end, out, re.sub(r"(?m)^\[W.*\n", "", err)) for end, out, err in found]
+
+
+def first(*arguments):
+    """The code of another command for the same processes."""
+    return f"main({[str(each) for each in arguments]})"
 
 
 def losses(folder, name="tiny"):
@@ -243,27 +207,25 @@ accelerate = pytest.mark.skipif(
 
 
 @accelerate
-@pytest.mark.parametrize("name", ["tiny", "binary"])
-def test_two_processes_train_like_one(tmp_path, name):
-    train(name, tmp_path / "one", log_every=1)
-    found = launch(2, "train", name, "--out", tmp_path / "two", "--log-every", "1")
+def test_two_processes_train_like_one(tmp_path, monkeypatch):
+    options = ("--out", tmp_path / "two", "--log-every", "1")
+    found = launch(2, "train", "tiny", *options, code=first("train", "binary", *options))
     assert [code for code, _, _ in found] == [0, 0], found
     # Torch 2.9 says of each process, for itself, that it is connected.
-    first, second = (re.sub(r"\[Gloo\] .*\n", "", said) for _, said, _ in found)
-    assert "2 processes, small scale" in first and second == ""
-    assert_alike(tmp_path / "one", tmp_path / "two", name)
-    other = replace({"tiny": RECIPE, "binary": BINARY}[name], seed=1)
-    RECIPES[name] = other
-    train(name, tmp_path / "other", log_every=1)
-    assert losses(tmp_path / "other", name)[20] != pytest.approx(
-        losses(tmp_path / "one", name)[20], rel=1e-3
-    )
+    one, other = (re.sub(r"\[Gloo\] .*\n", "", said) for _, said, _ in found)
+    assert one.count("2 processes, small scale") == 2 and other == ""
+    for name, recipe in {"tiny": RECIPE, "binary": BINARY}.items():
+        train(name, tmp_path / "one", log_every=1)
+        assert_alike(tmp_path / "one", tmp_path / "two", name)
+        monkeypatch.setitem(RECIPES, name, replace(recipe, seed=1))
+        train(name, tmp_path / "other", epochs=1, log_every=1)
+        same, differs = (losses(tmp_path / folder, name)[20] for folder in ("one", "other"))
+        assert same != pytest.approx(differs, rel=1e-3)
 
 
 @accelerate
 @pytest.mark.parametrize(
-    ("number", "codes", "sizes"),
-    [("SIGTERM", [130, 130], [2, 1]), ("SIGKILL", [1, -9], [1, 2])],
+    ("number", "codes", "sizes"), [("SIGTERM", [130, 130], [2, 1]), ("SIGKILL", [1, -9], [1, 2])]
 )
 def test_one_of_two_ends_and_any_number_of_processes_goes_on(tmp_path, number, codes, sizes):
     train("tiny", tmp_path / "whole", log_every=1)
@@ -300,16 +262,16 @@ def test_accelerate_launches_them(tmp_path):
 
 
 @accelerate
-@pytest.mark.parametrize(("name", "share"), [("tiny", 1e-4), ("binary", 0.5)])
-def test_two_processes_measure_like_one(tmp_path, name, share):
-    card = train(name, tmp_path, epochs=1)
-    arguments = ("evaluate", name, "--folder", tmp_path, "--out", tmp_path / "two")
-    found = launch(2, *arguments)
+def test_two_processes_measure_like_one(tmp_path):
+    cards = {name: train(name, tmp_path, epochs=1) for name in ("tiny", "binary")}
+    options = ("--folder", tmp_path, "--out", tmp_path / "two")
+    found = launch(2, "evaluate", "tiny", *options, code=first("evaluate", "binary", *options))
     assert [code for code, _, _ in found] == [0, 0], found
-    two = read_card(name, tmp_path / "two")
     # An estimate of log p(x) draws for a few examples at a time, and so other noise in each process.
-    assert two.metric_value == pytest.approx(card.metric_value, abs=share * card.metric_se)
-    assert two.metric_se == pytest.approx(card.metric_se, rel=share)
+    for name, share in (("tiny", 1e-4), ("binary", 0.5)):
+        card, two = cards[name], read_card(name, tmp_path / "two")
+        assert two.metric_value == pytest.approx(card.metric_value, abs=share * card.metric_se)
+        assert two.metric_se == pytest.approx(card.metric_se, rel=share)
 
 
 # In parts of three, of which the last has fewer examples than there are processes. Only the first may write.
@@ -343,20 +305,19 @@ def drawn(tmp_path, monkeypatch):
 
 
 @accelerate
-@pytest.mark.parametrize(
-    ("name", "options"), [("ddpm-digits", (4, "beta")), ("binary", (None, None))]
-)
-def test_two_processes_draw_like_one(drawn, tmp_path, name, options):
-    one, two = tmp_path / "one.png", tmp_path / "two.png"
-    sample(name, 7, *options, folder=drawn, out=one)
-    arguments = ["sample", name, "--num", "7", "--folder", drawn, "--out", two]
-    steps, sampler = options
-    arguments += ["--steps", steps, "--sampler", sampler] if sampler else []
-    found = launch(2, *arguments, code=DRAWS_OF_TWO.format(number=0))
+def test_two_processes_draw_like_one(drawn, tmp_path):
+    options = ("--num", "7", "--folder", drawn, "--out")
+    vae = first("sample", "binary", *options, tmp_path / "binary 2.png")
+    ddpm = ("ddpm-digits", *options, tmp_path / "ddpm-digits 2.png", "--steps", 4)
+    code = DRAWS_OF_TWO.format(number=0) + vae
+    found = launch(2, "sample", *ddpm, "--sampler", "beta", code=code)
     assert [code for code, _, _ in found] == [0, 0], found
-    assert "drew 7 examples of shape (1, 8, 8)" in found[0][1]
-    levels = [np.asarray(Image.open(path)).astype(int) for path in (one, two)]
-    assert np.abs(levels[0] - levels[1]).max() <= 1 and levels[0].std() > 10
+    assert found[0][1].count("drew 7 examples of shape (1, 8, 8)") == 2
+    for name, settings in (("binary", ()), ("ddpm-digits", (4, "beta"))):
+        sample(name, 7, *settings, folder=drawn, out=tmp_path / f"{name} 1.png")
+        paths = (tmp_path / f"{name} {number}.png" for number in (1, 2))
+        one, two = (np.asarray(Image.open(path)).astype(int) for path in paths)
+        assert np.abs(one - two).max() <= 1 and one.std() > 10
 
 
 @accelerate
@@ -382,10 +343,8 @@ def test_one_of_two_ends_a_record_and_one_process_finishes_it(drawn, tmp_path, n
 @accelerate
 def test_a_batch_that_is_too_small_for_the_processes_is_refused(tmp_path):
     found = launch(3, "train", "tiny", "--out", tmp_path / "out", "--batch-size", "2")
-    sentence = (
-        "error: batch_size must leave an example for each of the 3 processes; "
-        "the smallest batch has 2\n"
-    )
+    asked = "batch_size must leave an example for each of the 3 processes"
+    sentence = f"error: {asked}; the smallest batch has 2\n"
     assert [(code, err) for code, _, err in found] == [(1, sentence)] * 3
     assert not (tmp_path / "out").exists()
 
@@ -433,8 +392,6 @@ def test_the_share_of_each_process():
 def test_errors_of_another_kind_keep_their_words():
     with pytest.raises(RuntimeError, match="shapes differ"), together():
         raise RuntimeError("shapes differ")
-    with (
-        pytest.raises(ConnectionError, match="another process of this computation ended"),
-        together(),
-    ):
+    ended = pytest.raises(ConnectionError, match="another process of this computation ended")
+    with ended, together():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")

@@ -7,13 +7,11 @@ import json
 import re
 from html.parser import HTMLParser
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from bookkit.authoring.kernels import execute
 from companion.page import plots, sliders
 from companion.page.sliders import Editor, Film, Slider
 
@@ -175,38 +173,6 @@ def test_bad_input_of_a_slider_is_named(arguments, says):
 
 def test_without_a_kernel_there_is_no_widget(slider):
     assert set(slider._repr_mimebundle_()) == {"text/plain", "text/html"}
-
-
-def test_live_kernel_gets_a_widget_that_calls_render():
-    notebook = nbformat.v4.new_notebook()
-    cells = [
-        "import numpy as np\n"
-        "from companion.page.sliders import Slider\n"
-        "brightness = 1.0\n"
-        "calls = []\n"
-        "def render(value):\n"
-        "    calls.append(value)\n"
-        "    return np.full((4, 4), value * brightness)\n"
-        "s = Slider([0.0, 0.5, 1.0], render, description='level', alt='gray {}')\n"
-        "s",
-        "picture, control = s.widget().children\n"
-        "before, n = picture.value, len(calls)\n"
-        "brightness = 0.2\n"
-        "control.index = 2\n"
-        "assert len(calls) == n + 1 and calls[-1] == 1.0\n"
-        "assert picture.value != before and 'alt=\"gray 1.0\"' in picture.value\n"
-        "drawn_anew = picture.value\n"
-        "assert s.frames[2].uri not in drawn_anew  # the state of the kernel counts, not the frame\n"
-        "control.keys is not None and control.description",
-    ]
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    execute(notebook)
-    (output,) = notebook.cells[0].outputs
-    view = "application/vnd.jupyter.widget-view+json"
-    assert set(output.data) == {"text/plain", "text/html", view}
-    assert output.data["text/plain"] == "Slider(level: 3 frames)"
-    model = output.data[view]["model_id"]
-    assert model in notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
 
 
 def test_a_film_is_a_slider_with_a_button_and_small_frames():

@@ -77,7 +77,6 @@ def test_the_best_scene_has_most_of_what_is_asked(monkeypatch) -> None:
 
 
 def test_words_are_shuffled_or_left_out() -> None:
-    torch.manual_seed(0)
     texts = captions(landscapes(20).attributes, torch.rand(20, DRAWS))
     plain, shuffled, content = (
         sentence_parts.reordered(texts, order) for order in ("as they are", "shuffled", "content")
@@ -85,9 +84,8 @@ def test_words_are_shuffled_or_left_out() -> None:
     assert torch.equal(tokens(plain), tokens(texts)) and shuffled != plain
     assert [sorted(text.split()) for text in shuffled] == [sorted(text.split()) for text in plain]
     assert not {word for text in content for word in text.split()} & sentence_parts.SMALL
-    assert sentence_parts.reordered(["a red house, with a blue home behind"], "content") == [
-        "red house blue home behind"
-    ]
+    (text,) = sentence_parts.reordered(["a red house, with a blue home behind"], "content")
+    assert text == "red house blue home behind"
 
 
 def test_houses_that_exchange_their_colors_are_counted() -> None:

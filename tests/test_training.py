@@ -1,14 +1,12 @@
 import math
 import time
 
-import nbformat
 import pytest
 import torch
 from bad_input import refused
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bookkit.authoring.kernels import execute
 from companion.data import Batches
 from companion.training import Step, exponential_average, fit, minimize
 
@@ -215,24 +213,6 @@ def test_no_bar_without_a_description_or_where_the_environment_says_so(
     progress = None if variable is None else "silent"
     list(steps(linear(), [torch.ones(4, 2)] * 3, progress=progress))
     assert capsys.readouterr() == ("", "")
-
-
-def test_a_stored_notebook_holds_no_bar(monkeypatch):
-    # tqdm's own notebook bar ignores TQDM_DISABLE, so this runs a real kernel.
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    code = """
-import torch
-from torch import nn
-from companion.training import fit
-model = nn.Linear(1, 1)
-loss = lambda model, x: model(x).square().sum(1)
-steps = list(fit(model, loss, [torch.ones(2, 1)] * 3, torch.optim.SGD(model.parameters()), progress="silent"))
-print(len(steps))
-"""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    execute(notebook)
-    (output,) = notebook.cells[0].outputs
-    assert (output.output_type, output.text) == ("stream", "3\n"), output
 
 
 def test_minimize_finds_the_least_squares_solution():

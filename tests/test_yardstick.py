@@ -109,7 +109,6 @@ def test_votes_become_a_share_with_a_binomial_error() -> None:
 
 
 def test_a_reference_holds_moments_and_the_baseline() -> None:
-    torch.manual_seed(0)
     judge = DigitClassifier(num_features=4).eval()
     train, test = torch.rand(300, 1, 28, 28), torch.rand(100, 1, 28, 28)
     found, values, metric = reference(judge, train, test, size=40)
