@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -45,6 +46,7 @@ def tracked() -> list[Path]:
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
+@cache
 def texts() -> dict[str, str]:
     """Every tracked text file; in notebooks, the pictures are left out."""
     found = {}
@@ -54,9 +56,6 @@ def texts() -> dict[str, str]:
             text = re.sub(r"[A-Za-z0-9+/]{200,}", "", blob.decode("utf8"))
             found[str(path.relative_to(ROOT))] = text
     return found
-
-
-TEXTS = texts()
 
 
 # ------------------------------------------------------------------------------------------------ contents
@@ -184,7 +183,7 @@ def without_set_up(name: str, text: str) -> str:
 
 def test_the_address_of_the_repository_stands_in_one_place() -> None:
     address = re.sub(r"^https?://", "", BOOK.repository)
-    holders = [name for name, text in TEXTS.items() if address in without_set_up(name, text)]
+    holders = [name for name, text in texts().items() if address in without_set_up(name, text)]
     assert holders == ["_config.yml"]
 
 
@@ -198,7 +197,7 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine() -> None:
         "shared/" + "design|" + "brief" + "ing|" + "toolchain" + r"\.md|" + "sources-" + "audit"
     )
     found = []
-    for name, text in TEXTS.items():
+    for name, text in texts().items():
         for pattern in (registry, machine, re.compile(making, re.IGNORECASE)):
             found += [f"{name}: {match[0]}" for match in pattern.finditer(text)]
     assert found == []

@@ -43,9 +43,7 @@ def test_few_steps_leave_the_features_of_every_sampler():
 
 def test_guidance_leaves_the_features_of_every_scale(unchecked):
     network = UNet((1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
-    for (
-        parameter
-    ) in network.parameters():  # some start at zero, and then no class makes a difference
+    for parameter in network.parameters():  # some start at 0: then no class makes a difference
         torch.nn.init.normal_(parameter, std=0.3)
     model = image_ddpm(network, linear_schedule(30, 0.01, 0.3))
     compare = partial(compare_scales, model, judge(), scales=(0.0, 1.0, 4.0))

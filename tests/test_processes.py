@@ -177,11 +177,6 @@ def launch(size, *arguments, code=""):
     return [(end, out, re.sub(r"(?m)^\[W.*\n", "", err)) for end, out, err in found]
 
 
-def first(*arguments):
-    """The code of another command for the same processes."""
-    return f"main({[str(each) for each in arguments]})"
-
-
 def losses(folder, name="tiny"):
     lines = (folder / f"{name}.jsonl").read_text().splitlines()
     return {line["step"]: line["loss"] for line in map(json.loads, lines)}
@@ -207,20 +202,20 @@ accelerate = pytest.mark.skipif(
 
 
 @accelerate
-def test_two_processes_train_like_one(tmp_path, monkeypatch):
-    options = ("--out", tmp_path / "two", "--log-every", "1")
-    found = launch(2, "train", "tiny", *options, code=first("train", "binary", *options))
+@pytest.mark.parametrize("name", ["tiny", "binary"])
+def test_two_processes_train_like_one(tmp_path, name):
+    train(name, tmp_path / "one", log_every=1)
+    found = launch(2, "train", name, "--out", tmp_path / "two", "--log-every", "1")
     assert [code for code, _, _ in found] == [0, 0], found
     # Torch 2.9 says of each process, for itself, that it is connected.
-    one, other = (re.sub(r"\[Gloo\] .*\n", "", said) for _, said, _ in found)
-    assert one.count("2 processes, small scale") == 2 and other == ""
-    for name, recipe in {"tiny": RECIPE, "binary": BINARY}.items():
-        train(name, tmp_path / "one", log_every=1)
-        assert_alike(tmp_path / "one", tmp_path / "two", name)
-        monkeypatch.setitem(RECIPES, name, replace(recipe, seed=1))
-        train(name, tmp_path / "other", epochs=1, log_every=1)
-        same, differs = (losses(tmp_path / folder, name)[20] for folder in ("one", "other"))
-        assert same != pytest.approx(differs, rel=1e-3)
+    first, second = (re.sub(r"\[Gloo\] .*\n", "", said) for _, said, _ in found)
+    assert "2 processes, small scale" in first and second == ""
+    assert_alike(tmp_path / "one", tmp_path / "two", name)
+    other = replace({"tiny": RECIPE, "binary": BINARY}[name], seed=1)
+    RECIPES[name] = other
+    train(name, tmp_path / "other", log_every=1)
+    one, other = (losses(tmp_path / folder, name)[20] for folder in ("one", "other"))
+    assert one != pytest.approx(other, rel=1e-3)
 
 
 @accelerate
@@ -262,16 +257,16 @@ def test_accelerate_launches_them(tmp_path):
 
 
 @accelerate
-def test_two_processes_measure_like_one(tmp_path):
-    cards = {name: train(name, tmp_path, epochs=1) for name in ("tiny", "binary")}
-    options = ("--folder", tmp_path, "--out", tmp_path / "two")
-    found = launch(2, "evaluate", "tiny", *options, code=first("evaluate", "binary", *options))
+@pytest.mark.parametrize(("name", "share"), [("tiny", 1e-4), ("binary", 0.5)])
+def test_two_processes_measure_like_one(tmp_path, name, share):
+    card = train(name, tmp_path, epochs=1)
+    arguments = ("evaluate", name, "--folder", tmp_path, "--out", tmp_path / "two")
+    found = launch(2, *arguments)
     assert [code for code, _, _ in found] == [0, 0], found
+    two = read_card(name, tmp_path / "two")
     # An estimate of log p(x) draws for a few examples at a time, and so other noise in each process.
-    for name, share in (("tiny", 1e-4), ("binary", 0.5)):
-        card, two = cards[name], read_card(name, tmp_path / "two")
-        assert two.metric_value == pytest.approx(card.metric_value, abs=share * card.metric_se)
-        assert two.metric_se == pytest.approx(card.metric_se, rel=share)
+    assert two.metric_value == pytest.approx(card.metric_value, abs=share * card.metric_se)
+    assert two.metric_se == pytest.approx(card.metric_se, rel=share)
 
 
 # In parts of three, of which the last has fewer examples than there are processes. Only the first may write.
@@ -305,19 +300,20 @@ def drawn(tmp_path, monkeypatch):
 
 
 @accelerate
-def test_two_processes_draw_like_one(drawn, tmp_path):
-    options = ("--num", "7", "--folder", drawn, "--out")
-    vae = first("sample", "binary", *options, tmp_path / "binary 2.png")
-    ddpm = ("ddpm-digits", *options, tmp_path / "ddpm-digits 2.png", "--steps", 4)
-    code = DRAWS_OF_TWO.format(number=0) + vae
-    found = launch(2, "sample", *ddpm, "--sampler", "beta", code=code)
+@pytest.mark.parametrize(
+    ("name", "options"), [("ddpm-digits", (4, "beta")), ("binary", (None, None))]
+)
+def test_two_processes_draw_like_one(drawn, tmp_path, name, options):
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    sample(name, 7, *options, folder=drawn, out=one)
+    arguments = ["sample", name, "--num", "7", "--folder", drawn, "--out", two]
+    steps, sampler = options
+    arguments += ["--steps", steps, "--sampler", sampler] if sampler else []
+    found = launch(2, *arguments, code=DRAWS_OF_TWO.format(number=0))
     assert [code for code, _, _ in found] == [0, 0], found
-    assert found[0][1].count("drew 7 examples of shape (1, 8, 8)") == 2
-    for name, settings in (("binary", ()), ("ddpm-digits", (4, "beta"))):
-        sample(name, 7, *settings, folder=drawn, out=tmp_path / f"{name} 1.png")
-        paths = (tmp_path / f"{name} {number}.png" for number in (1, 2))
-        one, two = (np.asarray(Image.open(path)).astype(int) for path in paths)
-        assert np.abs(one - two).max() <= 1 and one.std() > 10
+    assert "drew 7 examples of shape (1, 8, 8)" in found[0][1]
+    levels = [np.asarray(Image.open(path)).astype(int) for path in (one, two)]
+    assert np.abs(levels[0] - levels[1]).max() <= 1 and levels[0].std() > 10
 
 
 @accelerate
