@@ -21,6 +21,7 @@ from companion.zoo.weights import (
     read_card,
     save_tensors,
     save_weights,
+    writable_folder,
 )
 
 CARD = card("tiny")
@@ -81,6 +82,13 @@ def test_tied_weights_are_stored(tmp_path):
     assert save_weights(model, CARD, tmp_path).num_parameters == 4
     load_weights("tiny", other, tmp_path)
     assert torch.equal(other.second.weight, model.first.weight.half().float())
+
+
+@pytest.mark.parametrize("name", ["../tiny", "a/tiny", ""])
+def test_save_refuses_a_name_that_is_no_plain_file_name(tmp_path, name):
+    with pytest.raises(ValueError, match=f"name must be a plain file name; '{name}' was given"):
+        save_weights(Scheduled(), card(name), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [7e4, float("nan"), float("inf")])
@@ -190,6 +198,13 @@ def test_records_have_cards_of_their_own(tmp_path):
         load_weights("tiny-values", Scheduled(), tmp_path)
     with pytest.raises(ValueError, match=r"one of the record \['tiny-values'\]; 'tiny' was given"):
         load_record("tiny", tmp_path)
+
+
+def test_a_folder_that_takes_no_file_is_refused(tmp_path):
+    assert writable_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="^out must be a folder that can be written; .*file is none"):
+        writable_folder(tmp_path / "file")
 
 
 def test_another_architecture_is_refused_naming_the_first_tensor_that_differs(tmp_path):
