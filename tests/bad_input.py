@@ -1,14 +1,14 @@
 """What a caller can get wrong, by module, and how the sentence begins that names the argument.
 
 A case is a call and a regular expression. The error has to be raised by a line of the package, not by one of torch.
-`test_bad_input = refused("score")` makes the cases of a module tests of the file where it stands.
+`test_bad_input = refused("score")` makes the cases of a module tests of the file where it stands, one for each line.
 """
 
 import itertools
 import math
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,9 +63,7 @@ class Printed(ValueError):
 
 def outcome(call: Callable[[], object]) -> tuple[str, str]:
     """How a call was answered, and in which words."""
-    jaxtyping_config.update(
-        "jaxtyping_disable", True
-    )  # that of the tests is no part of the package
+    jaxtyping_config.update("jaxtyping_disable", True)  # the tests' own check is not the package's
     try:
         call()
     except Exception as error:
@@ -94,15 +92,22 @@ def line_of(call: Any) -> str:
     return f"line{call.__code__.co_firstlineno}" if hasattr(call, "__code__") else "call"
 
 
+def by_line(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """One test for all the cases that stand in one line."""
+    lines: dict[str, list[Case]] = {}
+    for call, says in cases:
+        lines.setdefault(line_of(call), []).append((call, says))
+    return pytest.mark.parametrize("cases", lines.values(), ids=lines)
+
+
 def refused(module: str) -> Callable[..., None]:
     """The test that the cases of a module are refused."""
 
     @pytest.mark.timeout(120)  # only a hang reaches it
-    @pytest.mark.parametrize(
-        ("call", "says"), [pytest.param(*case, id=line_of(case[0])) for case in CASES[module]]
-    )
-    def test(call: Callable[[], object], says: str) -> None:
-        one_sentence(call, says)
+    @by_line(CASES[module])
+    def test(cases: list[Case]) -> None:
+        for call, says in cases:
+            one_sentence(call, says)
 
     return test
 
@@ -138,17 +143,12 @@ LINEAR = vae.linear_vae(2, 1)
 GRAY, PLAIN = tiny_vae(), tiny()
 LADDER = ladders.mlp_ladder((3, 2), (8, 8), image_shape=(1, 8, 8)).eval()
 SCORES = score.NoiseConditionalScore(NET, [2.0, 1.0])
-CLASSES = ddpm.Ddpm(
-    denoisers.NoisePredictor(unet.UNet((1, 4, 4), 4, (1,), 1, num_classes=3), S),
-    S,
-    (1, 4, 4),
-    S.beta,
-)
-FACTORED = ddpm.Ddpm(
-    denoisers.NoisePredictor(unet.UNet((1, 4, 4), 4, (1,), 1, num_factors=2), S),
-    S,
-    (1, 4, 4),
-    S.beta,
+CLASSES, FACTORED = (
+    ddpm.Ddpm(denoisers.NoisePredictor(network, S), S, (1, 4, 4), S.beta)
+    for network in (
+        unet.UNet((1, 4, 4), 4, (1,), 1, num_classes=3),
+        unet.UNet((1, 4, 4), 4, (1,), 1, num_factors=2),
+    )
 )
 UNET = unet.UNet((1, 4, 4), 4, (1,), 1)
 VELOCITY = flows.Flow(NET, (2,))
@@ -216,10 +216,7 @@ def wrong(x: torch.Tensor) -> list[tuple[object, str]]:
         ((255 * x).byte(), "x must be floating-point; torch.uint8 was given$"),
         (x.long(), "x must be floating-point; torch.int64 was given$"),
         (x > 0, "x must be floating-point; torch.bool was given$"),
-        (
-            x.double(),
-            "x must have the precision of the model, torch.float32; torch.float64 was given$",
-        ),
+        (x.double(), "x must have the precision of the model, torch.float32; torch.float64 was"),
         (sub(NAN, x), "x must be finite; an infinite value or a NaN was given$"),
         (sub(INF, x), "x must be finite; an infinite value or a NaN was given$"),
         (None, "x must be a tensor; None was given$"),
@@ -550,6 +547,11 @@ CASES: dict[str, list[Case]] = {
     (lambda: ladders.mlp_ladder((3,), (8,), activation=lambda: 5), r"activation\(\) must be a module of torch; 5 was given"),
 ],
 "bits_back": [
+    (lambda: bits_back.compress(GRAY, IMAGES / 2), "x must be 0 or 1 everywhere"),
+    (lambda: bits_back.compress(GRAY, IMAGES, num_bits=0), "num_bits must be at least 1"),
+    (lambda: bits_back.decompress(GRAY, b"", 0), "num must be at least 1"),
+    (lambda: bits_back.Message(-1), "state must be at least 0"),
+    (lambda: bits_back.compress(LADDER, IMAGES), "model must have one latent; num_latents is 2"),
     *((lambda value=value: bits_back.Message().push([0, 1 << 24, 1 << 24], value), "value must be one of 2 that have slots")
       for value in (-1, 1, 2)),
     *((lambda bad=bad: bits_back.Message().push([0, 1 << 24], bad), "value must be a int; .* was given") for bad in ("a", 0.5, None)),

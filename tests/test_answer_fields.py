@@ -51,9 +51,8 @@ def test_plausible_wrong_numbers_are_wrong(check: Check, answer: torch.Tensor) -
 def test_every_exercise_with_a_field_for_numbers_is_asked_in_its_chapter() -> None:
     """The chapters have as many open answers of numbers as there are checks that the page can ask."""
     asked = {check for check, _ in RIGHT if hasattr(check, "right")}
-    code = [
-        text.strip() for page in BOOK.notebooks() for kind, text, _ in page.cells if kind == "code"
-    ]
+    cells = [cell for page in BOOK.notebooks() for cell in page.cells]
+    code = [text.strip() for kind, text, _ in cells if kind == "code"]
     names = [found[1] for text in code if (found := answer_fields.OPEN.search(text))]
     assert len(asked) >= 15
     assert {check.__name__ for check in asked} <= set(names)

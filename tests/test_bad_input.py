@@ -25,8 +25,8 @@ from bad_input import (
     Row,
     X,
     between,
+    by_line,
     doors,
-    line_of,
     one_sentence,
     sub,
     whole,
@@ -106,23 +106,10 @@ def slider(**changes) -> sliders.Slider:
 
 # fmt: off
 CASES = [
-    *doors(
-        whole(1),
-        lambda num_in: conv.conv_decoder(num_in),
-    ),
-    *doors(
-        whole(4),
-        lambda dim: embeddings.SinusoidalEmbedding(dim),
-        lambda dim: embeddings.FourierEmbedding(dim),
-    ),
-    *doors(
-        between(1, INF),
-        lambda max_wavelength: embeddings.SinusoidalEmbedding(8, max_wavelength),
-    ),
-    *doors(
-        POSITIVE,
-        lambda std: embeddings.FourierEmbedding(8, std),
-    ),
+    *doors(whole(1), lambda num_in: conv.conv_decoder(num_in)),
+    *doors(whole(4), lambda dim: embeddings.SinusoidalEmbedding(dim), lambda dim: embeddings.FourierEmbedding(dim)),
+    *doors(between(1, INF), lambda max_wavelength: embeddings.SinusoidalEmbedding(8, max_wavelength)),
+    *doors(POSITIVE, lambda std: embeddings.FourierEmbedding(8, std)),
     (lambda: conv.conv_encoder(2, 28), "image_shape must hold at least 3 positive integers; 28 was given"),
     (lambda: embeddings.SinusoidalEmbedding(7), "dim must be even and at least 4; 7 was given"),
     (lambda: zoo.train(None), "name must be one of ae-mnist, .*; None was given"),
@@ -422,13 +409,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(120)  # only a hang reaches it
-@pytest.mark.parametrize(
-    ("call", "says"), [pytest.param(*case, id=line_of(case[0])) for case in CASES]
-)
-def test_bad_input_gets_one_sentence(call, says, files, no_data, waves) -> None:
-    code = getattr(call, "__code__", None)
-    takes_files = code is not None and code.co_argcount > len(call.__defaults__ or ())
-    one_sentence(partial(call, files) if takes_files else call, says)
+@by_line(CASES)
+def test_bad_input_gets_one_sentence(cases, files, no_data, waves) -> None:
+    for call, says in cases:
+        code = getattr(call, "__code__", None)
+        takes_files = code is not None and code.co_argcount > len(call.__defaults__ or ())
+        one_sentence(partial(call, files) if takes_files else call, says)
 
 
 def test_integers_of_numpy_are_integers(unchecked: None) -> None:

@@ -35,9 +35,8 @@ class Run:
 
     def __init__(self, seed=0):
         torch.manual_seed(seed)
-        self.model = nn.Sequential(
-            nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
-        )
+        layers = nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+        self.model = nn.Sequential(*layers)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.ema = exponential_average(self.model, 0.9)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
@@ -45,13 +44,8 @@ class Run:
         )
         x = torch.randn(30, 3, generator=torch.Generator().manual_seed(5))
         self.batches = Batches(x, batch_size=8, num_epochs=3, seed=1)
-        self.parts = {
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "ema": self.ema,
-            "scheduler": self.scheduler,
-            "batches": self.batches,
-        }
+        names = ("model", "optimizer", "ema", "scheduler", "batches")
+        self.parts = {name: getattr(self, name) for name in names}
 
     @staticmethod
     def loss(model, x):
@@ -162,9 +156,7 @@ def test_a_run_killed_by_the_system_resumes(tmp_path, uninterrupted, in_saving, 
     assert losses == uninterrupted[0][done:]
     assert_same(states, uninterrupted[1])
     save_run(path, **resumed.parts)
-    assert [file.name for file in tmp_path.iterdir()] == [
-        "run"
-    ]  # what the killed run left behind was used up
+    assert list(tmp_path.iterdir()) == [path]  # what the killed run left behind was used up
 
 
 @pytest.mark.parametrize("broken", ["write", "fsync", "replace"])
@@ -204,8 +196,7 @@ def test_a_failed_write_leaves_the_previous_file_and_no_other(
     with pytest.raises(OSError, match="No space left"):
         save_run(path, **run.parts)
     monkeypatch.undo()
-    assert path.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     resumed = Run(seed=7)
     load_run(path, **resumed.parts)
     assert resumed.finish()[0] == uninterrupted[0][1:]
@@ -233,21 +224,13 @@ def test_a_damaged_run_is_refused_and_nothing_restored(tmp_path):
     resumed = Run(seed=7)
     before = [p.clone() for p in resumed.model.parameters()]
     random = torch.get_rng_state()
-    for position in [
-        0,
-        8,
-        9,
-        40,
-        len(intact) // 4,
-        len(intact) // 2,
-        len(intact) - 3000,
-        len(intact) - 1,
-    ]:
+    size = len(intact)
+    for position in (0, 8, 9, 40, size // 4, size // 2, size - 3000, size - 1):
         flip_a_bit(path, position)
         with pytest.raises(ValueError, match="path must be an undamaged file that save_run wrote"):
             load_run(path, **resumed.parts)
         path.write_bytes(intact)
-    for length in (0, 7, 100, len(intact) - 1):
+    for length in (0, 7, 100, size - 1):
         path.write_bytes(intact[:length])
         with pytest.raises(ValueError, match="undamaged file"):
             load_run(path, **resumed.parts)
@@ -261,21 +244,17 @@ def test_a_damaged_run_is_refused_and_nothing_restored(tmp_path):
 
 def test_a_missing_run_other_parts_and_another_model_are_refused(tmp_path):
     path, run = tmp_path / "run", Run()
-    with pytest.raises(
-        FileNotFoundError, match=r"path must be a file that save_run wrote; .*run does not exist"
-    ):
+    with pytest.raises(FileNotFoundError, match="path must be a file that .*run does not exist"):
         load_run(path, **run.parts)
     save_run(path, model=run.model, batches=run.batches)
     with pytest.raises(
-        ValueError, match=r"holds the parts \['batches', 'model'\]; \['model'\] were given"
+        ValueError, match=r"the parts \['batches', 'model'\]; \['model'\] were given"
     ):
         load_run(path, model=run.model)
     next(iter(run.batches))
     other = nn.Sequential(nn.Linear(3, 9))
-    with pytest.raises(
-        ValueError,
-        match=r"Sequential needs '0.weight' of shape \(9, 3\), but they hold shape \(8, 3\)",
-    ):
+    needs = r"Sequential needs '0.weight' of shape \(9, 3\), but they hold shape \(8, 3\)"
+    with pytest.raises(ValueError, match=needs):
         load_run(path, batches=run.batches, model=other)
     assert run.batches.step == 1  # untouched, though it came before the model
 

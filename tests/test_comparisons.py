@@ -43,9 +43,7 @@ def test_few_steps_leave_the_features_of_every_sampler():
 
 def test_guidance_leaves_the_features_of_every_scale(unchecked):
     network = UNet((1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
-    for (
-        parameter
-    ) in network.parameters():  # some start at zero, and then no class makes a difference
+    for parameter in network.parameters():  # some start at 0: then no class makes a difference
         torch.nn.init.normal_(parameter, std=0.3)
     model = image_ddpm(network, linear_schedule(30, 0.01, 0.3))
     compare = partial(compare_scales, model, judge(), scales=(0.0, 1.0, 4.0))
@@ -102,7 +100,6 @@ def test_scenes_are_compared_with_those_of_the_renderer(monkeypatch):
 
 
 def test_networks_and_spacings_are_compared_by_their_distance():
-    torch.manual_seed(0)
     network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
     ddpm = image_ddpm(network(), linear_schedule(200, 0.001, 0.05), levels=17)
     pairs = [(ddpm, Flow(network(), (1, 8, 8))) for _ in range(2)]

@@ -14,7 +14,6 @@ def test_maps_have_a_quarter_of_the_side_and_come_back() -> None:
 
 
 def test_a_place_of_the_image_belongs_to_a_place_of_the_map() -> None:
-    torch.manual_seed(0)
     decoder = map_decoder(4, 8).eval()
     z = torch.zeros(1, 4, 8, 8)
     near = z.clone()
@@ -25,7 +24,6 @@ def test_a_place_of_the_image_belongs_to_a_place_of_the_map() -> None:
 
 
 def test_means_get_mean_0_and_variance_1_and_the_rest_stays() -> None:
-    torch.manual_seed(0)
     h, layer = 3 + 5 * torch.randn(500, 5, 2, 2), StandardMeans(2)
     out = layer(h)
     torch.testing.assert_close(out[:, 2:], h[:, 2:])

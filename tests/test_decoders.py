@@ -24,7 +24,6 @@ def test_frequencies_count_pixels_and_leave_no_level_impossible() -> None:
 
 
 def test_gray_levels_have_the_probabilities_they_were_given() -> None:
-    torch.manual_seed(0)
     logits = torch.randn(3, 2, 4, dtype=F64)
     p = GrayLevels(logits)
     assert p.batch_shape == (3,) and p.event_shape == (2,)
@@ -86,7 +85,6 @@ def test_no_other_prior_of_the_pixels_decodes_them_better() -> None:
 
 
 def test_a_model_uses_its_decoder_in_the_last_step_alone() -> None:
-    torch.manual_seed(0)
     schedule = linear_schedule(10, 0.05, 0.3)
     denoiser = NoisePredictor(torch.nn.Bilinear(3, 1, 3), schedule)
     denoiser.network.forward = lambda x_t, t: 0.1 * x_t  # type: ignore[method-assign]

@@ -122,9 +122,7 @@ def test_what_a_denoiser_gives_is_looked_at() -> None:
     x_t, t = torch.zeros(5, 2), torch.ones(5).long()
     assert denoised(lambda x_t, t: x_t.bfloat16(), x_t, t).dtype == torch.float32
     assert torch.equal(denoised(lambda x_t, t, label: label, x_t, t, x_t + 1), x_t + 1)
-    with pytest.raises(
-        ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\); \(5,"
-    ):
+    with pytest.raises(ValueError, match=r"^the denoiser's estimate must have shape \(5, 2\)"):
         denoised(lambda x_t, t: x_t[:, :1], x_t, t)
 
 

@@ -68,9 +68,7 @@ def test_a_sentence_guides_what_is_drawn():
         torch.manual_seed(0)
         torch.testing.assert_close(drawing(model, wish)(), x)
     assert not torch.equal(x, drawn(model, 3, 4))
-    with pytest.raises(
-        ValueError, match="scale belongs to a text or a guide; 3.0 was given without"
-    ):
+    with pytest.raises(ValueError, match="scale belongs to a text or a guide; 3.0 was given"):
         drawing(model, Wish("it", 3, scale=3.0))
     with pytest.raises(ValueError, match="text belongs to a model of sentences; 'it' is none"):
         drawing(small_ddpm(), Wish("it", 3, text=text))
@@ -89,9 +87,7 @@ def test_a_weaker_model_guides_in_the_middle_alone():
         torch.testing.assert_close(drawn(model, 3, 5, None, 50, None, scale, weaker), x)
     assert not torch.equal(x, drawn(model, 3, 5))
     for unfit in (tiny_vae(), RECIPES["ddpm-toy2d"].model()):
-        with pytest.raises(
-            ValueError, match=r"guide must be a diffusion model of x of shape \(1, 8"
-        ):
+        with pytest.raises(ValueError, match=r"guide must be a diffusion model of x of .* \(1, 8"):
             drawing(model, Wish("it", 3, guide=unfit))
     for other, text in ((tiny_vae(), None), (RECIPES["text-scenes"].model(), "a red house")):
         with pytest.raises(ValueError, match="guide belongs to a diffusion model without a text"):

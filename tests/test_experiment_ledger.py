@@ -106,14 +106,8 @@ def test_unknown_names_get_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_entry_needs_rivals_and_says_what_changed() -> None:
-    said = {
-        "question": "?",
-        "chapter": 1,
-        "section": "",
-        "compared": "",
-        "equal": "",
-        "refuted": "",
-    }
+    said = dict.fromkeys(("section", "compared", "equal", "refuted"), "")
+    said |= {"question": "?", "chapter": 1}
     with pytest.raises(ValueError, match="an entry must name the rivals it tried"):
         Entry(**said, verdict="supported")
     with pytest.raises(ValueError, match="was must be given"):
@@ -138,10 +132,8 @@ def test_a_chapter_says_what_the_record_holds(name: str) -> None:
         assert PLACEHOLDER.search(rival["found"]) and "{" not in found
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [(r"(\d\.\d)", r"\g<1>7"), (r"(\d)\.", r"\g<1>9."), (r"\.$", ", by 31 %.")]
-)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_number_that_is_changed_by_hand_is_found(name: str, old: str, new: str) -> None:
-    texts = [re.sub(old, new, text, count=1) for text in paragraphs(name)]
-    assert texts != paragraphs(name) and mistakes(name, texts)
+def test_a_number_that_is_changed_by_hand_is_found(name: str) -> None:
+    for old, new in ((r"(\d\.\d)", r"\g<1>7"), (r"(\d)\.", r"\g<1>9."), (r"\.$", ", by 31 %.")):
+        texts = [re.sub(old, new, text, count=1) for text in paragraphs(name)]
+        assert texts != paragraphs(name) and mistakes(name, texts), old

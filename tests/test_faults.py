@@ -98,13 +98,15 @@ def test_a_training_killed_at_random_gives_the_weights_of_one_that_was_not(tmp_p
     assert set(ends) <= {-9, 130, -15} and ends[-9] and ends[130] and ends.total() == KILLS
     assert said["kept"] and all(said["kept"])
     print(
-        f"{KILLS} kills, {dict(ends)}, in {len(said['kept'])} trainings; all weights bit for bit the same"
+        f"{KILLS} kills, {dict(ends)}, in {len(said['kept'])} trainings; the weights are the same"
     )
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 # The first, one in the middle, that of the measurement, and that of the weights.
-@pytest.mark.parametrize("saving", [1, 30, 70, 71])
+@pytest.mark.parametrize(
+    ("saving", "code"),
+    [(1, errno.ENOSPC), (30, errno.EROFS), (70, errno.ENOSPC), (71, errno.EROFS)],
+)
 def test_a_training_that_cannot_be_saved_keeps_what_was(
     tmp_path, monkeypatch, capsys, code, saving
 ):
@@ -125,10 +127,8 @@ def test_a_training_that_cannot_be_saved_keeps_what_was(
     words = rf"error: could not write \S+tiny(-test)?\.\w+: {os.strerror(code)}\n"
     assert re.fullmatch(words, capsys.readouterr().err)
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    kept = {1: "tiny.run tiny.jsonl", 70: "tiny-test.run"}
-    assert left == {
-        name for first, names in kept.items() if saving > first for name in names.split()
-    }
+    kept = {"tiny.run": 1, "tiny.jsonl": 1, "tiny-test.run": 70}
+    assert left == {name for name, first in kept.items() if saving > first}
     assert main([*command, *["--resume"] * (saving > 1)]) == 0
     assert read_card("tiny", tmp_path / "out").sha256 == whole
 
@@ -144,9 +144,7 @@ def test_a_damaged_run_is_refused_and_stays_where_it_is(tmp_path, monkeypatch, c
         assert main(["train", "tiny", "--out", str(tmp_path), "--resume"]) == 1
         sentence = "error: path must be an undamaged file that save_run wrote; the checksum of .*"
         assert re.fullmatch(sentence + "\n", capsys.readouterr().err)
-        assert run.read_bytes() == damaged and [path.name for path in tmp_path.iterdir()] == [
-            run.name
-        ]
+        assert run.read_bytes() == damaged and list(tmp_path.iterdir()) == [run]
 
 
 class Harmful:
@@ -168,9 +166,7 @@ def test_a_pickle_by_the_name_of_weights_is_never_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "WEIGHTS", tmp_path)
     monkeypatch.setitem(RECIPES, "more", replace(RECIPE, start="tiny"))
     for use in (pretrained, evaluate, lambda name: train("more", tmp_path / "out")):
-        with pytest.raises(
-            ValueError, match=r"^the weights 'tiny' must be a safetensors file; .* is none"
-        ):
+        with pytest.raises(ValueError, match="^the weights 'tiny' must be a safetensors file; "):
             use("tiny")
     assert not trace.exists()
     pickle.loads(content)
@@ -198,7 +194,5 @@ def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
 
     monkeypatch.setitem(RECIPES, "tiny", replace(RECIPE, loss=loss))
     assert train("tiny", tmp_path / "out").sha256 == whole
-    words = (
-        f"error: another training of this name writes to {tmp_path / 'out'}; choose another --out\n"
-    )
-    assert said == [(1, "", words)]
+    words = f"another training of this name writes to {tmp_path / 'out'}; choose another --out"
+    assert said == [(1, "", f"error: {words}\n")]

@@ -23,25 +23,29 @@ FLOORS = (
     ("checks",),
     ("distributions", "schedule", "data", "runtime", "interpolation"),
     ("networks", "elbo", "training"),
-    (
-        "autoencoder",
-        "vae",
-        "bits_back",
-        "hierarchical_vae",
-        "linear_chain",
-        "denoisers",
-        "variances",
+    tuple(
+        [
+            "autoencoder",
+            "vae",
+            "bits_back",
+            "hierarchical_vae",
+            "linear_chain",
+            "denoisers",
+            "variances",
+        ]
     ),
-    (
-        "ladders",
-        "decoders",
-        "ddpm",
-        "masked",
-        "score",
-        "flows",
-        "mean_flows",
-        "samplers",
-        "metrics",
+    tuple(
+        [
+            "ladders",
+            "decoders",
+            "ddpm",
+            "masked",
+            "score",
+            "flows",
+            "mean_flows",
+            "samplers",
+            "metrics",
+        ]
     ),
     ("guidance", "refinement"),
     # The wings: what a page needs, and what makes the shipped weights. Neither knows the other.
@@ -51,17 +55,11 @@ FLOORS = (
 )
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 
-SOLE_IMPORTERS = {
-    "torchvision": {"data", "zoo"},
-    "sklearn": {"data", "metrics"},
-    "matplotlib": {"page"},
-    "IPython": {"page"},
-    "ipywidgets": {"page"},
-}
+SOLE_IMPORTERS = {"torchvision": {"data", "zoo"}, "sklearn": {"data", "metrics"}}
+SOLE_IMPORTERS |= {name: {"page"} for name in ("matplotlib", "IPython", "ipywidgets")}
 HEAVY = {*SOLE_IMPORTERS, "scipy"}
-SHOWS_FLOOR = FLOOR[
-    "page"
-]  # from here on, a module may need a heavy library as soon as it is imported
+# From here on, a module may need a heavy library as soon as it is imported.
+SHOWS_FLOOR = FLOOR["page"]
 NOT_OURS_TO_IMPORT = {"book", "notebooks", "tests", "bookkit", "benchmarks"}
 
 
@@ -92,11 +90,8 @@ def _imports(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
                 yield (whole if whole in modules or source == package.name else source), inside
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = ast.unparse(node.func).split(".")[-1]
-            yield from (
-                [(str(node.args[0].value), inside)]
-                if called in ("import_module", "__import__")
-                else []
-            )
+            if called in ("import_module", "__import__"):
+                yield str(node.args[0].value), inside
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, inside)
@@ -116,24 +111,17 @@ def violations(package: Path) -> list[str]:
         for target, inside in _imports(file, package):
             top, _, rest = target.partition(".")
             to = rest.split(".")[0]
+            says = f"{module} imports {target}"
             if top in NOT_OURS_TO_IMPORT:
-                found.append(f"{module} imports {target}, which is not part of the package")
+                found.append(f"{says}, which is not part of the package")
             elif top in SOLE_IMPORTERS and group not in SOLE_IMPORTERS[top]:
-                found.append(
-                    f"{module} imports {target}; only {' and '.join(sorted(SOLE_IMPORTERS[top]))} may"
-                )
+                found.append(f"{says}; only {' and '.join(sorted(SOLE_IMPORTERS[top]))} may")
             elif top in HEAVY and not inside and FLOOR.get(group, 0) < SHOWS_FLOOR:
-                found.append(
-                    f"{module} imports {target} at its top; it belongs into the function that needs it"
-                )
+                found.append(f"{says} at its top; it belongs into the function that needs it")
             elif top == package.name and to in FLOOR and not group:
-                found.append(
-                    f"{module} imports {target}; the package itself exports its version alone"
-                )
+                found.append(f"{says}; the package itself exports its version alone")
             elif top == package.name and to in FLOOR and to != group and FLOOR[to] >= FLOOR[group]:
-                found.append(
-                    f"{module} (floor {FLOOR[group]}) imports {target} (floor {FLOOR[to]})"
-                )
+                found.append(f"{says} (floor {FLOOR[to]}) from floor {FLOOR[group]}")
     return found
 
 
@@ -147,14 +135,9 @@ def test_modules_import_from_lower_floors_only() -> None:
 def test_the_package_exports_its_version_alone() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text("utf8"))
     assert isinstance(companion.__version__, str)
-    names = [
-        ast.unparse(target)
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    ]
-    assert "__version__" in names
-    assert set(names) <= {"__version__", "__all__"}
+    assigned = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
+    names = {ast.unparse(target) for targets in assigned for target in targets}
+    assert "__version__" in names <= {"__version__", "__all__"}
 
 
 # Runs in a process of its own: imports every module of a package, some of them first, and reports what that import
@@ -230,13 +213,9 @@ def test_the_bound_its_models_and_the_data_load_no_heavy_library() -> None:
 
 def test_an_import_prints_nothing_seeds_nothing_and_reads_no_environment() -> None:
     did = imported()
-    assert "companion.elbo" in did["names"]
-    assert (
-        len(did["names"]) == len([f for f in PACKAGE.rglob("*.py") if f.name != "__main__.py"]) - 1
-    )
-    assert did["printed"] == ""
-    assert did["changed"] == []
-    assert did["reads"] == []
+    files = [file for file in PACKAGE.rglob("*.py") if file.name != "__main__.py"]
+    assert "companion.elbo" in did["names"] and len(did["names"]) == len(files) - 1
+    assert not did["printed"] and not did["changed"] and not did["reads"]
 
 
 # ------------------------------------------------------------------------------------------------ the checker, checked
@@ -285,11 +264,7 @@ def test_the_checker_allows_what_is_allowed(tmp_path: Path) -> None:
             "if TYPE_CHECKING:\n    from companion.vae import Vae\n",
             "companion.vae (floor 3)",
         ),
-        (
-            "elbo",
-            "import importlib\nm = importlib.import_module('companion.vae')\n",
-            "companion.vae (floor 3)",
-        ),
+        ("elbo", "import importlib\nimportlib.import_module('companion.vae')\n", "vae (floor 3)"),
         ("networks__mlp", "from ..elbo import Chain\n", "companion.elbo (floor 2)"),
         ("elbo", "def f():\n    import torchvision.datasets\n", "only data and zoo may"),
         ("elbo", "import sklearn\n", "only data and metrics may"),
@@ -322,47 +297,32 @@ def test_the_checker_keeps_the_package_file_empty(tmp_path: Path) -> None:
 def test_the_spy_sees_what_an_import_does(tmp_path: Path) -> None:
     package = tmp_path / "guesthouse"
     package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "a.py").write_text("import os\nHOME = os.environ.get('HOME')\n", "utf8")
-    (package / "b.py").write_text(
-        "import os, os.path\nX = os.getenv('LANG')\nY = os.path.expanduser('~')\n", "utf8"
-    )
-    (package / "c.py").write_text("import torch\ntorch.manual_seed(0)\nprint('hello')\n", "utf8")
-    (package / "d.py").write_text(
-        "import os\ndef later():\n    return os.environ['HOME']\n", "utf8"
-    )
-    (package / "e.py").write_text(
-        "import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n", "utf8"
-    )
+    guests = {
+        "__init__": "",
+        "a": "import os\nHOME = os.environ.get('HOME')\n",
+        "b": "import os, os.path\nX = os.getenv('LANG')\nY = os.path.expanduser('~')\n",
+        "c": "import torch\ntorch.manual_seed(0)\nprint('hello')\n",
+        "d": "import os\ndef later():\n    return os.environ['HOME']\n",
+        "e": "import os\nhave = 'HOME' in os.environ\nnames = list(os.environ)\n",
+    }
+    for name, text in guests.items():
+        (package / f"{name}.py").write_text(text, "utf8")
     code, out, err = Child(SPY.format(path=str(tmp_path), package="guesthouse", first=[])).wait()
     assert (code, err) == (0, "")
     did = json.loads(out)
     assert did["names"] == [f"guesthouse.{name}" for name in "abcde"]
     assert did["changed"] == ["guesthouse.c"]
     assert did["printed"] == "hello\n"
-    assert {read.split()[0] for read in did["reads"]} == {
-        "guesthouse.a",
-        "guesthouse.b",
-        "guesthouse.e",
-    }
+    assert {read.split()[0] for read in did["reads"]} == {f"guesthouse.{name}" for name in "abe"}
     assert {"guesthouse.b reads HOME", "guesthouse.e reads everything"} <= set(did["reads"])
 
 
 # ------------------------------------------------------------------------------------------------ rooms and circles
 
-MOST_LINES = 400
-
 
 def test_no_module_is_larger_than_four_hundred_lines() -> None:
-    root = PACKAGE.parent
-    files = [
-        *PACKAGE.rglob("*.py"),
-        *(root / "bookkit").rglob("*.py"),
-    ]
-    lengths = {
-        str(file.relative_to(root)): len(file.read_text("utf8").splitlines()) for file in files
-    }
-    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+    files = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "bookkit").rglob("*.py")]
+    assert [file for file in files if len(file.read_text("utf8").splitlines()) > 400] == []
 
 
 def test_the_kit_makes_notebooks_without_the_site_and_knows_no_page_of_the_book() -> None:

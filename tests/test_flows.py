@@ -27,10 +27,8 @@ from companion.score import noisy_mixture
 
 
 def test_the_flow_of_normal_data_is_a_rescaling() -> None:
-    lam, levels = (
-        torch.tensor([0.25, 3.0], dtype=F64),
-        torch.tensor([0.0, -0.5, -3.0, -9.0], dtype=F64),
-    )
+    lam = torch.tensor([0.25, 3.0], dtype=F64)
+    levels = torch.tensor([0.0, -0.5, -3.0, -9.0], dtype=F64)
 
     def score(x: Tensor, s: Tensor) -> Tensor:
         return -x / (s.exp() * lam - s.expm1())
@@ -38,12 +36,9 @@ def test_the_flow_of_normal_data_is_a_rescaling() -> None:
     x = torch.randn(20, 2, dtype=F64)
     *film, x_T = probability_flow(score, x, levels)
     v = levels.exp()[:, None, None] * lam - levels.expm1()[:, None, None]
-    torch.testing.assert_close(
-        torch.stack([*film, x_T]), x * (v / lam).sqrt(), rtol=1e-5, atol=1e-5
-    )
-    torch.testing.assert_close(
-        probability_flow(score, x_T, levels.flip(0))[-1], x, rtol=1e-5, atol=1e-5
-    )
+    there, back = torch.stack([*film, x_T]), probability_flow(score, x_T, levels.flip(0))[-1]
+    torch.testing.assert_close(there, x * (v / lam).sqrt(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back, x, rtol=1e-5, atol=1e-5)
 
 
 def test_there_and_back_again(unchecked: None) -> None:
@@ -194,9 +189,8 @@ def test_a_step_of_euler_is_a_step_of_ddim(unchecked: None) -> None:
     torch.testing.assert_close(levels, schedule.log_alpha_bar)
 
     weights, means = torch.tensor([0.3, 0.7], dtype=F64), torch.randn(2, 2, dtype=F64)
-    denoiser = MixtureDenoiser(
-        schedule, weights, means, 0.1 * torch.eye(2).double().expand(2, 2, 2)
-    )
+    covs = 0.1 * torch.eye(2).double().expand(2, 2, 2)
+    denoiser = MixtureDenoiser(schedule, weights, means, covs)
 
     def exact(x_u: Tensor, at: Tensor) -> Tensor:
         (t,) = (u == at[0]).nonzero()[0]

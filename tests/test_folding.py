@@ -122,21 +122,9 @@ def test_what_is_said_of_a_check_goes_to_the_next_check() -> None:
         return nodes.container(cell_index=index)
 
     document = new_document("page")
-    first, other, second = (
-        paragraph("Check.", " A."),
-        paragraph("The limit.", " B."),
-        paragraph("Checks.", " C."),
-    )
-    document += [
-        first,
-        other,
-        cell(1),
-        cell(2),
-        cell(3),
-        second,
-        cell(4),
-        paragraph("Check.", " D."),
-    ]
+    first, second = paragraph("Check.", " A."), paragraph("Checks.", " C.")
+    document += [first, paragraph("The limit.", " B."), cell(1), cell(2), cell(3)]
+    document += [second, cell(4), paragraph("Check.", " D.")]
     assert folding.check_notes(document, {2, 3, 4}) == {2: [first], 4: [second]}
 
 

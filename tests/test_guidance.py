@@ -49,9 +49,8 @@ def test_labels_are_given_or_dropped() -> None:
 
     for drop, expected in ((0.0, after_a_draw(label)), (1.0, after_a_draw())):
         torch.manual_seed(1)
-        torch.testing.assert_close(
-            classifier_free_loss(ddpm, x, label, ddpm.schedule.snr, drop), expected
-        )
+        found = classifier_free_loss(ddpm, x, label, ddpm.schedule.snr, drop)
+        torch.testing.assert_close(found, expected)
     assert not torch.allclose(after_a_draw(label), after_a_draw())
 
 
@@ -84,14 +83,8 @@ def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:
     ddpm = model()
     batches = [(torch.randn(8, 1, 4, 4), torch.randint(3, (8,))) for _ in range(3)]
     before = ddpm.denoiser.network.label.weight.clone()
-    steps = list(
-        fit(
-            ddpm,
-            partial(classifier_free_loss, weight=1 / ddpm.schedule.noise_var),
-            batches,
-            torch.optim.Adam(ddpm.parameters(), 1e-3),
-        )
-    )
+    loss = partial(classifier_free_loss, weight=1 / ddpm.schedule.noise_var)
+    steps = list(fit(ddpm, loss, batches, torch.optim.Adam(ddpm.parameters(), 1e-3)))
     assert len(steps) == 3
     # The classes, and that which is none.
     assert (ddpm.denoiser.network.label.weight != before).any(1).all()
@@ -100,11 +93,8 @@ def test_the_loss_trains_through_the_loop_of_the_recipes() -> None:
 @pytest.mark.parametrize("predictor", [NoisePredictor, VPredictor])
 def test_guidance_exaggerates_what_the_class_tells(predictor: type[NoisePredictor]) -> None:
     denoiser, schedule = model(predictor).denoiser, linear_schedule(20, 0.01, 0.4)
-    x_t, t, label = (
-        torch.randn(4, 1, 4, 4),
-        torch.tensor([1, 5, 12, 20]),
-        torch.tensor([0, 1, 2, 2]),
-    )
+    x_t, label = torch.randn(4, 1, 4, 4), torch.tensor([0, 1, 2, 2])
+    t = torch.tensor([1, 5, 12, 20])
     told, untold = denoiser(x_t, t, label), denoiser(x_t, t)
     assert (told - untold).abs().amax((1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(guided(denoiser, label, 1.0)(x_t, t), told, rtol=1e-4, atol=1e-4)
@@ -191,11 +181,8 @@ def test_factors_are_given_or_dropped_all_of_an_example_at_once() -> None:
 
 
 def test_guidance_exaggerates_what_factors_tell() -> None:
-    denoiser, x_t, t = (
-        model_of_factors().denoiser,
-        torch.randn(3, 1, 4, 4),
-        torch.tensor([1, 9, 20]),
-    )
+    denoiser, t = model_of_factors().denoiser, torch.tensor([1, 9, 20])
+    x_t = torch.randn(3, 1, 4, 4)
     told, untold = denoiser(x_t, t, FACTORS), denoiser(x_t, t)
     assert (told - untold).abs().amax((1, 2, 3)).min() > 1e-3
     torch.testing.assert_close(guided(denoiser, FACTORS, 3.0)(x_t, t), 3 * told - 2 * untold)
@@ -214,13 +201,8 @@ MATRIX = torch.tensor([[1.0, 0.5, 0.0], [0.0, -1.0, 2.0]], dtype=F64)
 
 def posterior(matrix: Tensor, y: Tensor, noise_std: float) -> tuple[Tensor, Tensor]:
     """Mean and covariance of x given y = matrix x + noise, for x from N(MEAN, COV)."""
-    gain = (
-        COV
-        @ matrix.T
-        @ torch.linalg.inv(
-            matrix @ COV @ matrix.T + noise_std**2 * torch.eye(len(matrix), dtype=F64)
-        )
-    )
+    seen = matrix @ COV @ matrix.T + noise_std**2 * torch.eye(len(matrix), dtype=F64)
+    gain = COV @ matrix.T @ torch.linalg.inv(seen)
     cov = COV - gain @ matrix @ COV
     return MEAN + gain @ (y - matrix @ MEAN), (cov + cov.T) / 2
 

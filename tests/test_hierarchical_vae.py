@@ -38,11 +38,7 @@ class Row(nn.Module):
 
 
 # Z_1 = 0.9 z_2 + noise of variance 0.3, x = z_1 (+ z_2) + noise of variance 0.09.
-A, S1, S0 = (
-    0.9,
-    0.3,
-    0.09,
-)
+A, S1, S0 = 0.9, 0.3, 0.09
 
 
 def linear_ladder(skip: bool, evidence: nn.Module) -> HierarchicalVae:
@@ -113,9 +109,8 @@ def test_evidence_that_sees_what_is_carried_is_exact_again() -> None:
     model, gap = best_gap(True, Row(0.1, 0.1))
     torch.testing.assert_close(gap, torch.zeros(3, dtype=F64), rtol=0, atol=1e-10)
     # x = z_1 + z_2 + noise says that z_1 is near x - z_2.
-    torch.testing.assert_close(
-        model.evidence[0].weight, torch.tensor([[1.0], [-1.0]], dtype=F64), rtol=0, atol=1e-4
-    )
+    weight = torch.tensor([[1.0], [-1.0]], dtype=F64)
+    torch.testing.assert_close(model.evidence[0].weight, weight, rtol=0, atol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------- features, once per x
@@ -171,9 +166,8 @@ def test_gradients_of_single_examples_can_be_taken() -> None:
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return torch.func.functional_call(
-            MinusBound(model), {f"model.{k}": v for k, v in parameters.items()}, (x,)
-        )
+        named = {f"model.{name}": value for name, value in parameters.items()}
+        return torch.func.functional_call(MinusBound(model), named, (x,))
 
     slopes = torch.func.grad(loss)(parameters, x)
     torch.manual_seed(0)

@@ -8,13 +8,7 @@ import torch
 from bad_input import refused
 from torch.nn import functional as F
 
-from companion.data import (
-    ATTRIBUTES,
-    HELD_OUT,
-    is_held_out,
-    landscapes,
-    render_landscapes,
-)
+from companion.data import ATTRIBUTES, HELD_OUT, is_held_out, landscapes, render_landscapes
 from companion.zoo.architectures import decoded_landscapes, landscape_codes, landscape_reader
 
 module = sys.modules["companion.data.landscapes"]  # of the name of its function

@@ -21,7 +21,6 @@ ONE = torch.ones(2, 1, dtype=F64)
 
 
 def test_the_covariance_satisfies_its_own_equation() -> None:
-    torch.manual_seed(0)
     B, variance = torch.randn(4, 4, dtype=F64).tril(-1), numbers(0.1, 0.5, 1.0, 2.0)
     C, left = linear_covariance(B, variance), torch.eye(4, dtype=F64) - B
     torch.testing.assert_close(left @ C @ left.T, variance.diag())
@@ -29,7 +28,6 @@ def test_the_covariance_satisfies_its_own_equation() -> None:
 
 
 def test_a_regression_is_the_conditional_distribution() -> None:
-    torch.manual_seed(0)
     root = torch.randn(4, 4, dtype=F64)
     C, v = root @ root.T, torch.randn(4, dtype=F64)
     slopes, variance = regress(C, 2, [3, 0])
@@ -42,7 +40,6 @@ def test_a_regression_is_the_conditional_distribution() -> None:
 
 
 def test_the_covariance_is_that_of_draws() -> None:
-    torch.manual_seed(0)
     chain = LinearChain(A, S)
     *latents, _ = ancestral_sample(chain, 200_000)  # z_3, z_2, z_1, and the mean of x
     x = chain.likelihood(latents[-1]).sample()
@@ -51,7 +48,6 @@ def test_the_covariance_is_that_of_draws() -> None:
 
 
 def test_with_the_exact_posterior_every_weight_is_the_evidence() -> None:
-    torch.manual_seed(0)
     x = torch.randn(5, 1, dtype=F64)
     for num in (1, 2, 3):
         chain = LinearChain(A[:num], S[:num])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -78,15 +78,9 @@ def test_numbers_count_each_kind_by_itself_within_a_chapter() -> None:
     places = labels.Book(FIXTURE).places
     numbers = {label: place.number for label, place in places.items() if place.number}
     assert numbers == {
-        "def-sum": "1.1",
-        "eq-gauss": "1.2",
-        "thm-gauss": "1.1",
-        "defn-even": "1.1",
-        "fig-square": "1.1",
-        "ex-odd": "1.1",
-        "ex-second": "1.2",
-        "eq-cubes": "2.1",
-        "alg-cubes": "2.1",
+        **{"def-sum": "1.1", "eq-gauss": "1.2", "thm-gauss": "1.1", "defn-even": "1.1"},
+        **{"fig-square": "1.1", "ex-odd": "1.1", "ex-second": "1.2"},
+        **{"eq-cubes": "2.1", "alg-cubes": "2.1"},
     }
 
 
@@ -291,14 +285,8 @@ def test_the_stamp_names_code_and_versions_and_the_set_up_cell_the_repository(
     assert re.fullmatch(r"[0-9a-f]{64}", stamp["source_sha256"])
     assert {"python", "torch", "numpy"} <= set(stamp["versions"])
     assert 'PACKAGE = "git+https://github.com/EXAMPLE/BOOK@main"' in notebook.cells[1].source
-    assert [check.label for check in labels.checks(labels.Book(executed))] == [
-        "eq-gauss",
-        "eq-cubes",
-    ]
-    assert [check.section for check in labels.checks(labels.Book(executed))] == [
-        "sec-squares",
-        "sec-cubes",
-    ]
+    checks = [(check.label, check.section) for check in labels.checks(labels.Book(executed))]
+    assert checks == [("eq-gauss", "sec-squares"), ("eq-cubes", "sec-cubes")]
 
 
 def test_new_prose_and_a_new_address_are_synced_without_a_run(stored: Path) -> None:
@@ -327,10 +315,8 @@ def test_new_code_needs_a_run(stored: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_error_in_a_cell_keeps_the_old_notebook(
     stored: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, path = (
-        stored / "notebooks" / "src" / "02_second.py",
-        stored / "notebooks" / "02_second.ipynb",
-    )
+    source = stored / "notebooks" / "src" / "02_second.py"
+    path = stored / "notebooks" / "02_second.ipynb"
     source.write_text(source.read_text().replace("55**2", "55**3"))
     before = path.read_bytes()
     assert notebooks.main(["run", "02_second", "--root", str(stored)]) == 1
@@ -353,144 +339,83 @@ def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
     return nbformat.v4.new_output("stream", name=name, text=text)
 
 
-def spoils() -> Iterator[tuple[str, Spoil, str]]:
+def prints(text: str, name: str = "stdout", cell: int = PRINTS) -> Spoil:
+    return lambda n: n.cells[cell].outputs.append(stream(text, name))
+
+
+def displays(cell: int, kind: str, data: object) -> Spoil:
+    output = nbformat.v4.new_output("display_data", data={kind: data})
+    return lambda n: n.cells[cell].outputs.append(output)
+
+
+def shows_nothing(cell: int) -> Spoil:
+    return lambda n: n.cells[cell].update(outputs=[])
+
+
+def tagged(cell: int, *tags: str) -> Spoil:
+    return lambda n: n.cells[cell].metadata.update(tags=list(tags))
+
+
+def reads(source: str) -> Spoil:
+    return lambda n: n.cells[ANSWER].update(source=source)
+
+
+def slider_in_place_of_a_picture(n: nbformat.NotebookNode) -> None:
+    shows_nothing(SHOWS)(n)
+    displays(SHOWS, "text/html", "<img src='data:image/png;base64,aa' alt='x'>")(n)
+
+
+def raised(n: nbformat.NotebookNode) -> None:
     error = nbformat.v4.new_output("error", ename="KeyError", evalue="", traceback=[])
-    picture = nbformat.v4.new_output("display_data", data={"image/png": "aaaa"})
-    view = nbformat.v4.new_output(
-        "display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "W"}
-    )
-    html = nbformat.v4.new_output(
-        "display_data", data={"text/html": "<img src='data:image/png;base64,aa' alt='x'>"}
-    )
-    yield "unexecuted", lambda n: n.cells[PRINTS].update(execution_count=None), "was not executed"
-    yield "error", lambda n: n.cells[PRINTS].outputs.append(error), "an error is stored: KeyError"
-    yield (
-        "stderr",
-        lambda n: n.cells[PRINTS].outputs.append(stream("careful\n", "stderr")),
-        "writes to stderr: 'careful'",
-    )
-    yield (
-        "folder",
-        lambda n: n.cells[PRINTS].outputs.append(stream("in /ho" + "me/me/x")),
-        "something of this machine",
-    )
-    yield (
-        "address",
-        lambda n: n.cells[PRINTS].outputs.append(stream("<X at 0x7f00aabbccdd>")),
-        "something of this machine",
-    )
-    yield (
-        "fallback",
-        lambda n: n.cells[PRINTS].outputs.append(stream("data: no copy of mnist and so on")),
-        "fallback data",
-    )
-    yield (
-        "no alt",
-        lambda n: n.cells[SHOWS].metadata.mystnb.pop("image"),
-        "alt text has 0 characters",
-    )
-    yield (
-        "short alt",
-        lambda n: n.cells[SHOWS].metadata.mystnb.image.update(alt="A black square"),
-        "has 14 characters",
-    )
-    yield "two pictures", lambda n: n.cells[SHOWS].outputs.append(picture), "shows 2 pictures"
-    yield (
-        "no picture",
-        lambda n: n.cells[SHOWS].update(outputs=[]),
-        "has an alt text but shows no picture",
-    )
-    yield (
-        "slider with caption",
-        lambda n: n.cells[SHOWS].update(outputs=[html]),
-        "has a caption but shows no picture",
-    )
-    yield "widget view", lambda n: n.cells[PRINTS].outputs.append(view), "sync it"
-    yield (
-        "widget state",
-        lambda n: n.metadata.update(widgets={"x": {"state": {}}}),
-        "sync it",
-    )
-    yield "untagged verify", lambda n: n.cells[PRINTS].metadata.update(tags=[]), "calls verify"
-    yield (
-        "few compared",
-        lambda n: n.cells[ANSWER].outputs.append(stream("1\n")),
-        "2 of 3 cells that print text",
-    )
-    yield (
-        "ignored",
-        lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"),
-        "is not allowed",
-    )
-    for code, name in (
-        ("import sklearn", "sklearn"),
-        ("def f():\n    from google.colab import drive", "google.colab"),
-        ("%matplotlib inline\nfrom myst_nb import glue", "myst_nb"),
-    ):
-        yield (
-            f"imports {name}",
-            lambda n, code=code: n.cells[ANSWER].update(source=code),
-            f"imports {name};",
-        )
-    yield (
-        "second set-up cell",
-        lambda n: n.cells[ANSWER].metadata.update(tags=["setup"]),
-        "the first code cell, and no other, has the tag setup",
-    )
-    yield (
-        "long cell",
-        lambda n: n.cells[ANSWER].update(source="\n".join(["x = 1"] * 31)),
-        "31 non-blank lines",
-    )
-    yield (
-        "long class",
-        lambda n: n.cells[ANSWER].update(source="class A:\n" + "    x = 1\n" * 12),
-        "class A has 13 lines",
-    )
-    yield (
-        "lost check",
-        lambda n: n.cells[PRINTS].update(outputs=[]),
-        "the claim eq-gauss is not verified",
-    )
-    yield (
-        "foreign check",
-        lambda n: n.cells[PRINTS].outputs.append(stream("verified eq-cubes: exact\n")),
-        "the check eq-cubes belongs to no equation of this chapter",
-    )
-    yield (
-        "silent check",
-        lambda n: n.cells[ANSWER].update(source="verify('def-sum', 1, 1)"),
-        "verify('def-sum', ...) has left no line",
-    )
-    for cell, role, complaint in (
-        (PRINTS, "unseen", "has output"),
-        (SHOWS, "serves", "has output"),
-        (PRINTS, "shown", "does not call show"),
-        (PRINTS, "figure", "shows no picture"),
-        (ANSWER, "numbers", "has no output"),
-        (SHOWS, "check", "verifies nothing"),
-        (PRINTS, "held", "prints more than what is True"),
-        (ANSWER, "held", "prints more than what is True"),
-        (PRINTS, "answer", "is answered"),
-    ):
-        yield (
-            f"{role} {cell}",
-            lambda n, cell=cell, role=role: n.cells[cell].metadata.update(tags=[role]),
-            f"has the tag {role}, but {complaint}",
-        )
-    yield (
-        "two roles",
+    n.cells[PRINTS].outputs.append(error)
+
+
+SPOILS: list[tuple[Spoil, str]] = [
+    (lambda n: n.cells[PRINTS].update(execution_count=None), "was not executed"),
+    (raised, "an error is stored: KeyError"),
+    (prints("careful\n", "stderr"), "writes to stderr: 'careful'"),
+    (prints("in /ho" + "me/me/x"), "something of this machine"),
+    (prints("<X at 0x7f00aabbccdd>"), "something of this machine"),
+    (prints("data: no copy of mnist and so on"), "fallback data"),
+    (lambda n: n.cells[SHOWS].metadata.mystnb.pop("image"), "alt text has 0 characters"),
+    (lambda n: n.cells[SHOWS].metadata.mystnb.image.update(alt="A square"), "has 8 characters"),
+    (displays(SHOWS, "image/png", "aaaa"), "shows 2 pictures"),
+    (shows_nothing(SHOWS), "has an alt text but shows no picture"),
+    (slider_in_place_of_a_picture, "has a caption but shows no picture"),
+    (displays(PRINTS, "application/vnd.jupyter.widget-view+json", {}), "sync it"),
+    (lambda n: n.metadata.update(widgets={"x": {"state": {}}}), "sync it"),
+    (tagged(PRINTS), "calls verify"),
+    (prints("1\n", cell=ANSWER), "2 of 3 cells that print text"),
+    (lambda n: n.cells[PRINTS].metadata.tags.append("nbval-ignore-output"), "is not allowed"),
+    (reads("import sklearn"), "imports sklearn;"),
+    (reads("def f():\n    from google.colab import drive"), "imports google.colab;"),
+    (reads("%matplotlib inline\nfrom myst_nb import glue"), "imports myst_nb;"),
+    (tagged(ANSWER, "setup"), "the first code cell, and no other, has the tag setup"),
+    (reads("\n".join(["x = 1"] * 31)), "31 non-blank lines"),
+    (reads("class A:\n" + "    x = 1\n" * 12), "class A has 13 lines"),
+    (shows_nothing(PRINTS), "the claim eq-gauss is not verified"),
+    (prints("verified eq-cubes: exact\n"), "eq-cubes belongs to no equation of this chapter"),
+    (reads("verify('def-sum', 1, 1)"), "verify('def-sum', ...) has left no line"),
+    (tagged(PRINTS, "unseen"), "has the tag unseen, but has output"),
+    (tagged(SHOWS, "serves"), "has the tag serves, but has output"),
+    (tagged(PRINTS, "shown"), "has the tag shown, but does not call show"),
+    (tagged(PRINTS, "figure"), "has the tag figure, but shows no picture"),
+    (tagged(ANSWER, "numbers"), "has the tag numbers, but has no output"),
+    (tagged(SHOWS, "check"), "has the tag check, but verifies nothing"),
+    (tagged(PRINTS, "held"), "has the tag held, but prints more than what is True"),
+    (tagged(ANSWER, "held"), "has the tag held, but prints more than what is True"),
+    (tagged(PRINTS, "answer"), "has the tag answer, but is answered"),
+    (
         lambda n: n.cells[PRINTS].metadata.tags.extend(["check", "numbers"]),
         "tags check, numbers exclude each other",
-    )
-    yield "other text", lambda n: n.cells[2].update(source="nothing"), "sync it"
-    yield "other output's code", lambda n: n.cells[ANSWER].update(source="answer = 1"), "other code"
-    yield "too big", lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"
+    ),
+    (lambda n: n.cells[2].update(source="nothing"), "sync it"),
+    (reads("answer = 1"), "other code"),
+    (lambda n: n.metadata.update(blob="x" * notebooks.MAX_BYTES), "more than 4 MB"),
+]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "complaint"), [pytest.param(s, c, id=name) for name, s, c in spoils()]
-)
+@pytest.mark.parametrize(("spoil", "complaint"), SPOILS, ids=[complaint for _, complaint in SPOILS])
 def test_every_fault_of_a_stored_notebook_is_found(
     stored: Path, spoil: Spoil, complaint: str
 ) -> None:

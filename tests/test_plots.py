@@ -3,54 +3,45 @@
 import base64
 
 import matplotlib
-import nbformat
 import numpy as np
 import pytest
 import torch
 from matplotlib.collections import PathCollection
 from matplotlib.quiver import Quiver
-from torch.distributions import Independent, Normal
+from torch.distributions import Normal
 
-from bookkit.authoring.kernels import execute
 from companion.elbo import ElboTerms
 from companion.page import plots
 from companion.page.plots.style import LARGEST_DRAWING
 
+NAMED = {"x_label": "x", "y_label": "y"}
 IN_PIXELS = {"image_grid", "image_rows", "heatmap", "density2d", "vector_field"}
 BOUNDS = (-2.0, 3.0, -1.0, 2.0)
 
 
 def log_prob(points: torch.Tensor) -> torch.Tensor:
-    return Independent(Normal(torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.4])), 1).log_prob(
-        points
-    )
+    law = Normal(torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.4]))
+    return law.log_prob(points).sum(1)
 
 
 def every_figure() -> dict[str, plots.Figure]:
     generator = torch.Generator().manual_seed(0)
-    images, points = (
-        torch.rand(6, 1, 8, 8, generator=generator),
-        torch.randn(50, 2, generator=generator),
-    )
+    images = torch.rand(6, 1, 8, 8, generator=generator)
+    points = torch.randn(50, 2, generator=generator)
     terms = ElboTerms(torch.zeros(4), torch.rand(4, 3, generator=generator))
+    lines = {"a": [1.0, 2.0], "b": ([3.0, 4.0, 5.0], [1.0, 4.0, 9.0])}
     return {
         "image_grid": plots.image_grid(images, columns=3, titles=list("abcdef")),
         "image_rows": plots.image_rows({"original": images, "noisy": images.flip(0)}),
-        "curves": plots.curves(
-            {"a": [1.0, 2.0], "b": ([3.0, 4.0, 5.0], [1.0, 4.0, 9.0])}, x_label="x", y_label="y"
-        ),
-        "scatter": plots.scatter(
-            points, torch.arange(50) % 3, x_label="x", y_label="y", legend="class"
-        ),
+        "curves": plots.curves(lines, **NAMED),
+        "scatter": plots.scatter(points, torch.arange(50) % 3, **NAMED, legend="class"),
         "histogram": plots.histogram(
-            {"a": points[:, 0]}, x_label="x", density=lambda x: torch.exp(-x * x)
+            {"a": points[:, 0]}, x_label="x", density=lambda x: (-x * x).exp()
         ),
         "bars": plots.bars({"a": 1.0, "b": 2.0}, value_label="y", errors={"a": 0.1}),
-        "heatmap": plots.heatmap(torch.eye(3), x_label="x", y_label="y", value_label="value"),
+        "heatmap": plots.heatmap(torch.eye(3), **NAMED, value_label="value"),
         "density2d": plots.density2d(log_prob, BOUNDS),
-        "vector_field": plots.vector_field(
-            lambda points: -points, BOUNDS, log_prob=log_prob, num=5
-        ),
+        "vector_field": plots.vector_field(lambda x: -x, BOUNDS, log_prob=log_prob, num=5),
         "kl_per_level": plots.kl_per_level(terms),
     }
 
@@ -77,10 +68,8 @@ def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
         assert pictures == (name in IN_PIXELS), name
         (size,) = metadata.values()
         assert metadata.keys() == shown.keys() and size["width"] <= round(7.01 * 96), name
-        box = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-        assert (
-            box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
-        ), name
+        box, whole = figure.get_tightbbox().transformed(figure.dpi_scale_trans), figure.bbox
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1, name
         axes = figure.axes[0]
         if name not in ("image_grid", "image_rows", "bars"):
             assert axes.get_xlabel() and axes.get_ylabel(), name
@@ -88,7 +77,7 @@ def test_every_figure_renders_with_labelled_axes_inside_the_canvas(figures):
 
 def test_style_is_applied_when_drawn_and_leaves_no_trace(figures):
     before = dict(matplotlib.rcParams)
-    figure = plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y")
+    figure = plots.curves({"a": [1.0, 2.0]}, **NAMED)
     figure._repr_mimebundle_()
     assert dict(matplotlib.rcParams) == before
     # ticks are made while drawing; in matplotlib's own style their labels would have size 10
@@ -96,62 +85,27 @@ def test_style_is_applied_when_drawn_and_leaves_no_trace(figures):
 
 
 def test_same_input_gives_the_same_file():
-    for draw in (lambda: plots.curves({"a": [1.0, 2.0]}, x_label="x", y_label="y"), image):
+    def image() -> plots.Figure:
+        return plots.image_grid(torch.eye(8).expand(4, 1, 8, 8), columns=2)
+
+    for draw in (lambda: plots.curves({"a": [1.0, 2.0]}, **NAMED), image):
         a, b = (draw()._repr_mimebundle_() for _ in range(2))
         assert a == b
 
 
-def image() -> plots.Figure:
-    return plots.image_grid(torch.eye(8).expand(4, 1, 8, 8), columns=2)
-
-
 def test_a_drawing_of_too_many_points_is_pixels():
     few, many = (
-        plots.scatter(torch.randn(num, 2), x_label="x", y_label="y")._repr_mimebundle_()[0]
-        for num in (50, 4000)
+        plots.scatter(torch.randn(num, 2), **NAMED)._repr_mimebundle_()[0] for num in (50, 4000)
     )
     assert set(few) == {"image/svg+xml"} and set(many) == {"image/png"}
-
-
-def test_notebook_shows_a_figure_once_with_and_without_pyplot():
-    one = "curves({'a': [1.0, 2.0]}, x_label='x', y_label='y')"
-    two = (
-        "panels, (left, right) = figure(columns=2)\n"
-        "_ = bars({'a': 1.0}, value_label='y', axes=left)\n"
-        "bars({'b': 2.0}, value_label='y', axes=right)"
-    )
-    no_pyplot = "import sys\nassert 'matplotlib.pyplot' not in sys.modules"
-    cells = [
-        "from companion.page.plots import *",
-        one,
-        two,
-        no_pyplot,
-        "import matplotlib.pyplot as plt",
-        one,
-        two,
-        "_ = " + one,
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    execute(notebook)
-    outputs = [cell.outputs for cell in notebook.cells]
-    assert [len(shown) for shown in outputs] == [0, 1, 1, 0, 0, 1, 1, 0]
-    for (output,), axes in zip(
-        [*outputs[1:3], *outputs[5:7]], ["1 Axes", "2 Axes"] * 2, strict=True
-    ):
-        assert output.output_type == "execute_result"
-        assert output.data["text/plain"] == f"<Figure size 1008x490 with {axes}>"
-        assert output.data["image/svg+xml"].startswith("<svg")
-    assert set(outputs[1][0].data) == {"text/plain", "image/svg+xml"}
 
 
 def test_image_grid_puts_each_picture_in_its_place():
     images = torch.linspace(0, 1, 5)[:, None, None].expand(5, 4, 4)
     canvas = plots.image_grid(images, columns=3).axes[0].images[0].get_array()
     assert canvas.shape == (2 * 4 + 1, 3 * 4 + 2, 3)
-    assert np.allclose(
-        [canvas[0, 0, 0], canvas[0, 5, 0], canvas[0, 10, 0], canvas[5, 0, 0], canvas[5, 5, 0]],
-        images[:, 0, 0],
-    )
+    corners = canvas[::5, ::5, 0].flatten()[:5]
+    assert np.allclose(corners, images[:, 0, 0])
     assert (canvas[5:, 10:] == 1).all()  # the empty place is white
     color = torch.zeros(2, 3, 4, 4)
     color[:, 2] = 1
@@ -171,14 +125,9 @@ def test_curves_hold_their_data_and_a_legend_only_for_several(figures):
     assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2], [3, 4, 5]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 2
-    one = plots.curves(
-        {"a": [1.0, 10.0]},
-        x_label="x",
-        y_label="y",
-        log_y=True,
-        bands={"a": ([0.5, 5.0], [2.0, 20.0])},
-        marks={"here": 1.5},
-    ).axes[0]
+    bands = {"a": ([0.5, 5.0], [2.0, 20.0])}
+    alone = plots.curves({"a": [1.0, 10.0]}, **NAMED, log_y=True, bands=bands, marks={"here": 1.5})
+    (one,) = alone.axes
     assert one.get_legend() is None and one.get_yscale() == "log"
     assert [text.get_text() for text in one.texts] == ["here"] and len(one.collections) == 1
 
@@ -186,7 +135,7 @@ def test_curves_hold_their_data_and_a_legend_only_for_several(figures):
 def test_scatter_shows_every_point_once(figures):
     clouds = [c for c in figures["scatter"].axes[0].collections if isinstance(c, PathCollection)]
     assert sum(len(c.get_offsets()) for c in clouds) == 50 and len(clouds) == 3
-    bounded = plots.scatter(torch.zeros(3, 2), x_label="x", y_label="y", bounds=BOUNDS)
+    bounded = plots.scatter(torch.zeros(3, 2), **NAMED, bounds=BOUNDS)
     bounded._repr_mimebundle_()
     assert bounded.axes[0].get_xlim() == BOUNDS[:2] and bounded.axes[0].get_ylim() == BOUNDS[2:]
 
@@ -200,35 +149,25 @@ def test_histogram_has_area_one():
 
 def test_bars_write_their_values():
     for horizontal in (False, True):
-        axes = plots.bars({"a": 12.34, "b": 8.0}, value_label="error", horizontal=horizontal).axes[
-            0
-        ]
+        figure = plots.bars({"a": 12.34, "b": 8.0}, value_label="error", horizontal=horizontal)
+        (axes,) = figure.axes
         assert [text.get_text() for text in axes.texts] == ["12.3", "8.0"]
         assert (axes.get_xlabel() if horizontal else axes.get_ylabel()) == "error"
     assert plots.bars({"a": 1234.0}, value_label="y").axes[0].texts[0].get_text() == "1,234"
 
 
 def test_heatmap_is_white_at_zero_only_for_both_signs():
-    image = (
-        plots.heatmap(torch.tensor([[-1.0, 0.5]]), x_label="x", y_label="y", value_label="v")
-        .axes[0]
-        .images[0]
+    both, positive = (
+        plots.heatmap(values, **NAMED, value_label="v").axes[0].images[0]
+        for values in (torch.tensor([[-1.0, 0.5]]), torch.eye(2))
     )
-    assert (image.norm.vmin, image.norm.vmax, image.cmap.name) == (-1, 1, "RdBu_r")
-    assert (
-        plots.heatmap(torch.eye(2), x_label="x", y_label="y", value_label="v")
-        .axes[0]
-        .images[0]
-        .cmap.name
-        == "viridis"
-    )
+    assert (both.norm.vmin, both.norm.vmax, both.cmap.name) == (-1, 1, "RdBu_r")
+    assert positive.cmap.name == "viridis"
 
 
 def test_vector_field_points_where_the_function_says(figures):
     (arrows,) = [c for c in figures["vector_field"].axes[0].collections if isinstance(c, Quiver)]
-    assert np.allclose(arrows.U, -arrows.X, atol=1e-6) and np.allclose(
-        arrows.V, -arrows.Y, atol=1e-6
-    )
+    assert np.allclose([arrows.U, arrows.V], [-arrows.X, -arrows.Y], atol=1e-6)
 
 
 def test_kl_per_level_shows_the_batch_mean():
@@ -239,19 +178,18 @@ def test_kl_per_level_shows_the_batch_mean():
 
 
 def test_gradients_and_other_dtypes_are_fine():
-    plots.curves(
-        {"a": torch.ones(3, requires_grad=True, dtype=torch.float16)}, x_label="x", y_label="y"
-    )
-    plots.curves({"a": [torch.tensor(1.0), torch.tensor(2.0)]}, x_label="x", y_label="y")
+    plots.curves({"a": torch.ones(3, requires_grad=True, dtype=torch.float16)}, **NAMED)
+    plots.curves({"a": [torch.tensor(1.0), torch.tensor(2.0)]}, **NAMED)
+    assert plots.image_grid(torch.rand(2, 1, 4, 4).bfloat16()).get_axes()  # as under autocast
 
 
 def test_bad_input_is_named():
-    named = {"x_label": "x", "y_label": "y"}
-    image = torch.zeros(2, 1, 4, 4)
+    named, ones, image = NAMED, {"a": [1.0]}, torch.zeros(2, 1, 4, 4)
     cases = [
-        (
-            lambda: plots.image_grid(torch.zeros(2, 2, 4, 4)),
-            r"images must have shape .*\(2, 2, 4, 4\)",
+        (lambda: plots.image_grid(image.expand(2, 2, 4, 4)), r"images must .*\(2, 2, 4, 4\)"),
+        *(
+            (lambda c=c: plots.image_grid(image, columns=c), f"at least 1; {c} was")
+            for c in (0, -1)
         ),
         (lambda: plots.image_grid(image - 0.1), r"images must lie in \[0, 1\]; -0.1 to -0.1"),
         (lambda: plots.image_grid(image * float("nan")), r"images must lie in \[0, 1\]"),
@@ -259,32 +197,17 @@ def test_bad_input_is_named():
         (lambda: plots.image_rows({"a": image, "b": image[:1]}), "equally many images; 2, 1"),
         (lambda: plots.image_rows({"a": image, "b": image[..., :2]}), "must all have one size"),
         (lambda: plots.curves({"a": [1.0, float("nan")]}, **named), "a must be finite; 1 of 2"),
-        (
-            lambda: plots.curves({"a": ([1.0], [1.0, 2.0])}, **named),
-            "x and y of 'a' must be equally long; 1 and 2",
-        ),
-        (
-            lambda: plots.curves({"a": [0.0, 1.0]}, log_y=True, **named),
-            "log_y needs positive values; 'a' holds 0",
-        ),
-        (
-            lambda: plots.curves({"a": [1.0]}, bands={"b": ([0.0], [1.0])}, **named),
-            "bands must name lines",
-        ),
+        (lambda: plots.curves({"a": ([1.0], [1.0, 2.0])}, **named), "equally long; 1 and 2"),
+        (lambda: plots.curves({"a": [0.0]}, log_y=True, **named), "positive values; 'a' holds 0"),
+        (lambda: plots.curves(ones, bands={"b": ([0.0], [1.0])}, **named), "bands must name lines"),
         (lambda: plots.scatter(torch.zeros(3, 3), **named), r"points must have shape \(num, 2\)"),
         (lambda: plots.scatter(torch.zeros(3, 2), [1, 2], **named), "each of the 3 points"),
-        (
-            lambda: plots.scatter(torch.zeros(11, 2), torch.arange(11), **named),
-            "at most 10 classes",
-        ),
+        (lambda: plots.scatter(torch.eye(11)[:, :2], range(11), **named), "at most 10 classes"),
         (lambda: plots.histogram({"a": []}, x_label="x"), "a must have 1 dimension"),
-        (
-            lambda: plots.bars({"a": 1.0}, value_label="y", errors={"b": 1.0}),
-            "errors must name bars, which are a; b",
-        ),
+        (lambda: plots.bars({"a": 1.0}, value_label="y", errors={"b": 1.0}), "errors must .* a; b"),
         (
             lambda: plots.heatmap(torch.eye(2), value_label="v", x_ticks=["a"], **named),
-            "ticks must name all 2 columns",
+            "all 2 columns",
         ),
         (lambda: plots.density2d(log_prob, (1.0, 0.0, 0.0, 1.0)), "bounds must be left < right"),
         (lambda: plots.density2d(lambda x: x, BOUNDS), "log_prob must map points"),
@@ -299,14 +222,7 @@ def test_bad_input_is_named():
         with pytest.raises(ValueError, match=says):
             call()
     with pytest.raises(TypeError, match=r"companion\.page\.plots\.figure"):
-        plots.curves({"a": [1.0]}, axes=matplotlib.figure.Figure().subplots(), **named)
-
-
-def test_pictures_of_autocast_are_drawn_and_a_number_of_columns_below_one_is_refused():
-    assert plots.image_grid(torch.rand(2, 1, 4, 4).bfloat16()).get_axes()
-    for columns in (0, -1):
-        with pytest.raises(ValueError, match=f"columns must be at least 1; {columns} was given"):
-            plots.image_grid(torch.rand(2, 1, 4, 4), columns=columns)
+        plots.curves(ones, axes=matplotlib.figure.Figure().subplots(), **named)
 
 
 def test_density2d_names_what_it_shows():

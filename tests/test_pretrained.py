@@ -78,9 +78,7 @@ def test_a_flow_draws_by_steps_of_euler(folder, monkeypatch):
     assert not torch.equal(x, sample("flow-digits", 3, 5, folder=folder))
     with pytest.raises(ValueError, match="steps must be at least 1; 0 was given"):
         sample("flow-digits", 3, 0, folder=folder)
-    with pytest.raises(
-        ValueError, match="sampler belongs to a diffusion model; 'flow-digits' is a"
-    ):
+    with pytest.raises(ValueError, match="sampler belongs to a .* model; 'flow-digits' is a"):
         sample("flow-digits", 3, sampler="ddim", folder=folder)
 
 

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from children import Child
 from PIL import Image
-from tiny_recipes import BINARY, RECIPE, card, recipes, small_ddpm, tiny_vae
+from tiny_recipes import BINARY, CHAINS, RECIPE, card, recipes, small_ddpm, tiny_vae
 
 from companion import runtime
 from companion.ddpm import Ddpm
@@ -44,26 +44,11 @@ def part(function, rows, num, *batch):
 # Where examples of a batch depend on each other by more than their noise: an average over the batch in a
 # normalization or in free bits, times that are spread over the batch, and images that are mixed.
 COUPLED = {
-    "hvae-mnist",
-    "hvae2-mnist",
-    "hvae1-mnist",
-    "iw-hvae-mnist",
-    "iw1-hvae-mnist",
-    "conv-hvae-mnist",
-    "conv-hvae-cifar10",
-    "iw-conv-hvae-mnist",
-    "masked-mnist",
-    "ddpm-mnist-joint",
-    "ddpm-mnist-long",
-    "guide-mnist",
-    "ddpm-scenes",
-    "classifier-mnist",
-    "judge-mnist",
-    "residual-judge-mnist",
-    "reader-landscapes",
-    "vae-landscapes",
-    "text-scenes",
-    "text-scenes-64",
+    *("hvae-mnist", "hvae2-mnist", "hvae1-mnist", "iw-hvae-mnist", "iw1-hvae-mnist"),
+    *("conv-hvae-mnist", "conv-hvae-cifar10", "iw-conv-hvae-mnist", "masked-mnist"),
+    *("ddpm-mnist-joint", "ddpm-mnist-long", "guide-mnist", "ddpm-scenes"),
+    *("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"),
+    *("vae-landscapes", "text-scenes", "text-scenes-64"),
 }
 # The K draws of a chain are one long batch, which no row of the others can be told from: other noise, as random.
 ONE_LONG_BATCH = {"iw-hvae-mnist", "iw-conv-hvae-mnist"}
@@ -95,26 +80,7 @@ def test_the_noise_of_an_example_depends_on_its_place_in_the_batch(name, uncheck
             assert mine.shape == whole[rows].shape and mine.isfinite().all()
 
 
-# They draw nothing, or nothing but where they begin.
-WITHOUT_DRAWS = (
-    "ae",
-    "dae",
-    "cae",
-    "robust-ae",
-    "conv-ae",
-    "flow",
-    "mean-flow",
-    "classifier",
-    "judge",
-    "residual-judge",
-    "reader",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name for name in RECIPES if name.rpartition("-")[0] not in (*WITHOUT_DRAWS, "")],
-)
+@pytest.mark.parametrize("name", CHAINS)
 def test_the_noise_of_a_drawn_example_depends_on_its_place_in_the_batch(name, unchecked):
     model, num = RECIPES[name].model().eval(), 5
     if isinstance(model, MaskedDiffusion):  # of a thousand steps each is like the next
@@ -194,16 +160,9 @@ def launch(size, *arguments, code=""):
         port = found.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
     common = {**os.environ, **place, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    started = [
-        Child(
-            SCRIPT,
-            os.path.dirname(__file__),
-            code,
-            *arguments,
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(size)
-    ]
+    given = (SCRIPT, os.path.dirname(__file__), code, *arguments)
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    started = [Child(*given, env=common | rank) for rank in ranks]
     ends: list[float] = []
 
     def wait(child):
@@ -255,15 +214,13 @@ def test_two_processes_train_like_one(tmp_path, name):
     other = replace({"tiny": RECIPE, "binary": BINARY}[name], seed=1)
     RECIPES[name] = other
     train(name, tmp_path / "other", log_every=1)
-    assert losses(tmp_path / "other", name)[20] != pytest.approx(
-        losses(tmp_path / "one", name)[20], rel=1e-3
-    )
+    one, other = (losses(tmp_path / folder, name)[20] for folder in ("one", "other"))
+    assert one != pytest.approx(other, rel=1e-3)
 
 
 @accelerate
 @pytest.mark.parametrize(
-    ("number", "codes", "sizes"),
-    [("SIGTERM", [130, 130], [2, 1]), ("SIGKILL", [1, -9], [1, 2])],
+    ("number", "codes", "sizes"), [("SIGTERM", [130, 130], [2, 1]), ("SIGKILL", [1, -9], [1, 2])]
 )
 def test_one_of_two_ends_and_any_number_of_processes_goes_on(tmp_path, number, codes, sizes):
     train("tiny", tmp_path / "whole", log_every=1)
@@ -382,10 +339,8 @@ def test_one_of_two_ends_a_record_and_one_process_finishes_it(drawn, tmp_path, n
 @accelerate
 def test_a_batch_that_is_too_small_for_the_processes_is_refused(tmp_path):
     found = launch(3, "train", "tiny", "--out", tmp_path / "out", "--batch-size", "2")
-    sentence = (
-        "error: batch_size must leave an example for each of the 3 processes; "
-        "the smallest batch has 2\n"
-    )
+    asked = "batch_size must leave an example for each of the 3 processes"
+    sentence = f"error: {asked}; the smallest batch has 2\n"
     assert [(code, err) for code, _, err in found] == [(1, sentence)] * 3
     assert not (tmp_path / "out").exists()
 
@@ -433,8 +388,6 @@ def test_the_share_of_each_process():
 def test_errors_of_another_kind_keep_their_words():
     with pytest.raises(RuntimeError, match="shapes differ"), together():
         raise RuntimeError("shapes differ")
-    with (
-        pytest.raises(ConnectionError, match="another process of this computation ended"),
-        together(),
-    ):
+    ended = pytest.raises(ConnectionError, match="another process of this computation ended")
+    with ended, together():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")

@@ -22,9 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
 LOCK = (ROOT / "requirements.lock").read_text("utf8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-FORMS = [
-    p for p in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if p.name != "config.yml"
-]
+TEMPLATES = ROOT / ".github" / "ISSUE_TEMPLATE"
+FORMS = [path for path in sorted(TEMPLATES.glob("*.yml")) if path.name != "config.yml"]
 
 
 def read(path: Path) -> Any:
@@ -52,34 +51,26 @@ def test_the_lock_fits_the_declared_libraries() -> None:
     for requirement in map(Requirement, declared):
         name = requirement.name.lower().replace("_", "-")
         assert name in versions, name
-        assert requirement.specifier.contains(versions[name], prereleases=True), (
-            requirement,
-            versions[name],
-        )
+        fits = requirement.specifier.contains(versions[name], prereleases=True)
+        assert fits, (requirement, versions[name])
 
 
 def test_the_installer_comes_by_its_hash() -> None:
     recipe = (ROOT / "Makefile").read_text("utf8")
-    cut, install = re.findall(
-        r"^\t(?:(awk .* > \.venv/installer\.txt)|.*(pip install.*installer\.txt))",
-        recipe,
-        re.MULTILINE,
-    )
+    lines = r"^\t(?:(awk .* > \.venv/installer\.txt)|.*(pip install.*installer\.txt))"
+    cut, install = re.findall(lines, recipe, re.MULTILINE)
     assert "--require-hashes" in install[1]
-    command = cut[0].partition(" >")[0]
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    names = re.findall(r"^([a-z0-9._-]+)==", done.stdout, re.MULTILINE)
-    assert names == ["uv"] and done.stdout.count("--hash=sha256:") > 5
+    command = ["bash", "-c", cut[0].partition(" >")[0]]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = re.findall(r"^([a-z0-9._-]+)==", said, re.MULTILINE)
+    assert names == ["uv"] and said.count("--hash=sha256:") > 5
 
 
 def test_conda_installs_the_lock() -> None:
     environment = read(ROOT / "environment.yml")
-    plain = {
-        d.split(">=")[0].split("=")[0]: d for d in environment["dependencies"] if isinstance(d, str)
-    }
-    pip = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    needs = environment["dependencies"]
+    plain = {d.split(">=")[0].split("=")[0]: d for d in needs if isinstance(d, str)}
+    pip = [d["pip"] for d in needs if isinstance(d, dict)]
     assert pip == [["-r requirements.lock"]]
     assert {"python", "pip", "make", "git"} == set(plain)
     python = SpecifierSet(plain["python"].removeprefix("python"))
@@ -104,9 +95,7 @@ def test_a_workflow_runs_the_same_commands(path: Path) -> None:
                 if "checkout" in step["uses"]:
                     assert step["with"]["persist-credentials"] is False
             for target in re.findall(r"\bmake ([\w./-]+)", step.get("run", "")):
-                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), (
-                    f"make {target} does not exist"
-                )
+                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
                 commands += 1
             for file in re.findall(r"(?:^|\s)(\.ci/\w+|-m bookkit[.\w]+)", step.get("run", "")):
                 path = file if "/" in file else file.removeprefix("-m ").replace(".", "/") + ".py"
@@ -120,12 +109,8 @@ def test_the_notebooks_of_the_site_are_pushed_where_the_rocket_leads(tmp_path: P
     notebook = tmp_path / "_sources" / "notebooks" / "01_a.ipynb"
     notebook.parent.mkdir(parents=True)
     notebook.write_text("{}")
-    for command in (
-        "tar -cf artifact.tar ./_sources",
-        "rm -r _sources",
-        "git init -q --bare there",
-    ):
-        subprocess.run(command.split(), cwd=tmp_path, check=True)
+    before = "tar -cf artifact.tar ./_sources; rm -r _sources; git init -q --bare there"
+    subprocess.run(["bash", "-ec", before], cwd=tmp_path, check=True)
     surroundings = {**os.environ, "TO": str(tmp_path / "there"), "GITHUB_SHA": "0123abc"}
     run = ["bash", "-eu", "-c", step["run"]]
     subprocess.run(run, cwd=tmp_path, env=surroundings, check=True, capture_output=True)
@@ -135,10 +120,8 @@ def test_the_notebooks_of_the_site_are_pushed_where_the_rocket_leads(tmp_path: P
 
 def test_pins_are_moved_by_pull_requests() -> None:
     settings = read(ROOT / ".github" / "dependabot.yml")
-    assert {entry["package-ecosystem"] for entry in settings["updates"]} == {
-        "github-actions",
-        "pip",
-    }
+    moved = {entry["package-ecosystem"] for entry in settings["updates"]}
+    assert moved == {"github-actions", "pip"}
     assert all(entry["directory"] == "/" for entry in settings["updates"])
 
 
@@ -154,12 +137,8 @@ def test_there_are_three_workflows() -> None:
 def test_continuous_integration_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert re.search(r"^make test$", script.read_text("utf8"), re.MULTILINE)
-    assert re.search(
-        r"^ATEN_CPU_CAPABILITY=default .*make unit THREADS=2",
-        script.read_text("utf8"),
-        re.MULTILINE,
-    )
+    for line in ("make test$", "ATEN_CPU_CAPABILITY=default .*make unit THREADS=2"):
+        assert re.search(f"^{line}", script.read_text("utf8"), re.MULTILINE)
     subprocess.run(["bash", "-n", script], check=True)
 
 
@@ -174,9 +153,7 @@ def test_a_form_is_valid(path: Path) -> None:
 
 
 def test_the_error_form_asks_for_what_is_needed() -> None:
-    parts = {
-        part["id"]: part for part in read(ROOT / ".github" / "ISSUE_TEMPLATE" / "error.yml")["body"]
-    }
+    parts = {part["id"]: part for part in read(TEMPLATES / "error.yml")["body"]}
     assert {"page", "runtime", "doctor"} <= set(parts)
     assert "python -m companion doctor" in parts["doctor"]["attributes"]["label"]
 

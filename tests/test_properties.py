@@ -30,18 +30,12 @@ from companion.networks.unet import UNet
 from companion.vae import linear_vae, linear_vae_log_likelihood, mlp_vae
 from companion.variances import linear_noise_error, optimal_reverse_var
 
+OFF = [HealthCheck.function_scoped_fixture]
 fast = settings(
-    max_examples=15,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=OFF
 )
 many = settings(fast, max_examples=60)
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.usefixtures("unchecked"),
-]  # only a hang takes so long
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("unchecked")]
 
 FLOATS = st.sampled_from([torch.float32, torch.float64])
 SIZES = st.integers(1, 5)
@@ -69,9 +63,8 @@ def batches(draw, dims=SIZES, least=1):
 def tensors(draw):
     """Any tensor: of any shape up to three dimensions, also empty, of any dtype, with or without a NaN."""
     shape = draw(st.lists(st.integers(0, 4), max_size=3))
-    dtype = draw(
-        st.sampled_from([torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool])
-    )
+    kinds = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
+    dtype = draw(st.sampled_from(kinds))
     torch.manual_seed(draw(SEEDS))
     x = (3 * torch.randn(shape)).to(dtype)
     if dtype.is_floating_point and x.numel() and draw(st.booleans()):
@@ -228,9 +221,8 @@ def test_the_flow_goes_anywhere_and_back(x, start, end):
     assume(abs(start - end) > 1e-3)
     dim = x.shape[1]
     noise = schedule.linear_schedule(3)
-    flow = gaussian_denoiser(
-        noise, x.new_zeros(dim), torch.eye(dim, dtype=x.dtype) / 4
-    ).score_at_level
+    cov = torch.eye(dim, dtype=x.dtype) / 4
+    flow = gaussian_denoiser(noise, x.new_zeros(dim), cov).score_at_level
     there = flows.probability_flow(flow, x, [start, end])[-1]
     promised(there, x.shape, x.dtype)
     back = flows.probability_flow(flow, there, [end, start])[-1]
@@ -291,6 +283,7 @@ def test_measures_of_samples_are_finite(x):
 
 
 LINEAR, NOISE = linear_vae(3, 2), schedule.linear_schedule(5)
+PCA = autoencoder.linear_autoencoder(3, 1)
 TOY = Ddpm(NoisePredictor(TimeMlp(3, (4,), width=4), NOISE), NOISE, (3,), NOISE.beta)
 SCORES = score.NoiseConditionalScore(TimeMlp(3, (4,), width=4), [2.0, 1.0])
 FLOW = gaussian_denoiser(NOISE, torch.zeros(3), torch.eye(3)).score_at_level
@@ -299,13 +292,8 @@ FLOW = gaussian_denoiser(NOISE, torch.zeros(3), torch.eye(3)).score_at_level
 @many
 @given(tensors())
 def test_any_tensor_as_data_is_used_or_refused(x):
-    good = (
-        x.dim() == 2
-        and len(x)
-        and x.shape[1] == 3
-        and x.dtype == torch.float32
-        and x.isfinite().all()
-    )
+    fits = x.dim() == 2 and len(x) and x.shape[1] == 3 and x.dtype == torch.float32
+    good = fits and x.isfinite().all()
     calls = [
         lambda: elbo_loss(LINEAR, x),
         lambda: importance_weighted_loss(LINEAR, x, 2),
@@ -360,9 +348,7 @@ def test_anything_as_a_setting_is_used_or_refused(value):
         lambda: elbo_loss(LINEAR, x, beta=value),
         lambda: elbo_loss(LINEAR, x, free_nats=value),
         lambda: importance_weighted_loss(LINEAR, x, value),
-        lambda: autoencoder.denoising_reconstruction_loss(
-            autoencoder.linear_autoencoder(3, 1), x, value
-        ),
+        lambda: autoencoder.denoising_reconstruction_loss(PCA, x, value),
         lambda: noise_errors(TOY, x, value),
         lambda: list(samplers.ancestral_sample(LINEAR, value))[-1],
         lambda: list(samplers.ddim_sample(TOY.denoiser, NOISE, x, value))[-1],

@@ -21,10 +21,7 @@ SMALLER = {
     'load("mnist").images': 'load("mnist").images[:200]',
     'load("mnist", "test").images)': 'load("mnist", "test").images[:20])',
 }
-LADDER = {
-    "companion.vae import mlp_vae": "companion.ladders import mlp_ladder",
-    "mlp_vae()": "mlp_ladder()",
-}
+IMPORT = "companion.vae import mlp_vae", "companion.ladders import mlp_ladder"
 
 
 def smaller(block: str) -> str:
@@ -76,7 +73,7 @@ def test_a_ladder_takes_the_place_of_the_vae(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     block = smaller(BLOCKS[2])
-    for old, new in LADDER.items():
+    for old, new in (IMPORT, ("mlp_vae()", "mlp_ladder()")):
         assert old in block
         block = block.replace(old, new)
     exec(compile(block, "README.md", "exec"), {})

@@ -16,11 +16,7 @@ from companion.flows import Flow
 from companion.networks.unet import UNet
 from companion.schedule import cosine_schedule, linear_schedule
 from companion.zoo import records, train, weights
-from companion.zoo.comparisons import (
-    compare_scales,
-    compare_spacings,
-    compare_steps,
-)
+from companion.zoo.comparisons import compare_scales, compare_spacings, compare_steps
 from companion.zoo.pretrained import pretrained
 from companion.zoo.recipes import RECIPES
 from companion.zoo.records import record
@@ -78,10 +74,7 @@ def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unch
     assert written.command == command
     if kind == "steps":  # its noise is that of the seed, whatever was loaded before
         found, _ = load_record(written.name, tmp_path)
-        model, judge = (
-            pretrained(name, home)
-            for name, home in (("ddpm-mnist-joint", tmp_path), ("classifier-mnist", None))
-        )
+        model, judge = pretrained("ddpm-mnist-joint", tmp_path), pretrained("classifier-mnist")
         torch.manual_seed(few.seed)
         again = compare_steps(model, judge, 20, num_steps=(2,)).tensors
         assert all(torch.equal(found[way], drawn) for way, drawn in again.items())
@@ -125,34 +118,21 @@ def test_guidance_needs_classes(tmp_path, monkeypatch, unchecked):
     few = replace(RECIPES["ddpm-mnist"], model=lambda: image_ddpm(network(), schedule))
     monkeypatch.setitem(RECIPES, "ddpm-mnist", few)
     save_weights(few.model(), card("ddpm-mnist"), tmp_path)
-    with pytest.raises(
-        ValueError, match="'guidance' needs .* digits and their classes; 'ddpm-mnist' is none"
-    ):
+    with pytest.raises(ValueError, match="needs .* digits and their classes; 'ddpm-mnist' is none"):
         record("ddpm-mnist", "guidance", folder=tmp_path, out=tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "message"),
+    ("name", "kind", "needed"),
     [
-        (
-            "vae-mnist",
-            "samples",
-            "kind 'samples' needs a diffusion model of images; 'vae-mnist' is none",
-        ),
-        ("ddpm-toy2d", "samples", "a diffusion model of images; 'ddpm-toy2d' is none"),
-        (
-            "ddpm-digits",
-            "scenes",
-            "'scenes' needs a diffusion model of scenes; 'ddpm-digits' is none",
-        ),
-        (
-            "ddpm-digits",
-            "steps",
-            "'steps' needs a diffusion model of digits; 'ddpm-digits' is none",
-        ),
+        ("vae-mnist", "samples", "images"),
+        ("ddpm-toy2d", "samples", "images"),
+        ("ddpm-digits", "scenes", "scenes"),
+        ("ddpm-digits", "steps", "digits"),
     ],
 )
-def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, message):
+def test_a_model_that_cannot_be_measured_so_is_refused(tmp_path, name, kind, needed):
+    message = f"kind '{kind}' needs a diffusion model of {needed}; '{name}' is none"
     with pytest.raises(ValueError, match=message):
         record(name, kind, out=tmp_path)
 

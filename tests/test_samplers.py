@@ -29,12 +29,7 @@ from companion.samplers import (
     inpaint_sample,
     reverse_sample,
 )
-from companion.schedule import (
-    ReverseCoefficients,
-    Schedule,
-    linear_schedule,
-    noise_from_x_0,
-)
+from companion.schedule import ReverseCoefficients, Schedule, linear_schedule, noise_from_x_0
 
 F64 = torch.double
 LINEAR = linear_schedule(1000)

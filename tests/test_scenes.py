@@ -47,10 +47,8 @@ def test_shapes_and_ranges():
 @pytest.mark.parametrize("name", SCENE_FACTORS)
 def test_every_factor_is_visible_over_its_whole_range(name):
     low, high = SCENE_FACTORS[name]
-    middle = {other: sum(ends) / 2 for other, ends in SCENE_FACTORS.items()} | {
-        "azimuth": 0.5,
-        "light": 0.5,
-    }
+    middle = {other: sum(ends) / 2 for other, ends in SCENE_FACTORS.items()}
+    middle |= {"azimuth": 0.5, "light": 0.5}
     steps = [low + (high - low) * i / 8 for i in range(9)]
     film = torch.stack([picture(**{**middle, name: value}) for value in steps])
     difference = (film[1:] - film[:-1]).abs().mean((1, 2, 3))
@@ -67,12 +65,9 @@ def test_no_two_azimuths_look_alike():
 
 
 def test_mirrored_factors_give_the_mirrored_picture():
-    assert torch.allclose(
-        picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=-0.8).flip(-1), atol=1e-5
-    )
-    assert not torch.allclose(
-        picture(azimuth=0.5, light=0.8), picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1
-    )
+    shown = picture(azimuth=0.5, light=0.8)
+    assert torch.allclose(shown, picture(azimuth=-0.5, light=-0.8).flip(-1), atol=1e-5)
+    assert not torch.allclose(shown, picture(azimuth=-0.5, light=0.8).flip(-1), atol=0.1)
 
 
 def test_the_house_turns_counterclockwise_seen_from_above():
@@ -103,10 +98,7 @@ def test_faces_are_as_bright_as_lambert_says():
 
 
 def test_the_lit_side_is_brighter_and_the_shadow_falls_away_from_the_sun():
-    lit, dark = (
-        picture(azimuth=math.pi / 4, light=math.pi / 4),
-        picture(azimuth=math.pi / 4, light=-math.pi / 4),
-    )
+    lit, dark = (picture(azimuth=math.pi / 4, light=sign * math.pi / 4) for sign in (1, -1))
     both = house(lit) & house(dark)
     right, left = both.clone(), both.clone()
     right[:, :16], left[:, 16:] = False, False

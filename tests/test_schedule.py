@@ -82,14 +82,8 @@ def test_entry_zero_is_no_noise() -> None:
     ):
         assert values.shape == (6,) and values[0].item() == expected
         assert "-" not in str(values[0].item())  # no minus zero on a page
-    assert schedule.steps.tolist() == [1, 2, 3, 4, 5] and schedule.times.tolist() == [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
+    assert schedule.steps.tolist() == [*range(1, 6)]
+    assert schedule.times.tolist() == [*range(6)]
 
 
 @pytest.mark.parametrize("kind", ["linear", "squaredcos_cap_v2"])
@@ -146,9 +140,7 @@ def test_kernels_compose(schedule: Schedule) -> None:
     T = schedule.num_steps
     s, t, u = (torch.randint(0, T + 1, (3, 50)).sort(0).values).unbind()
     first, second, whole = (
-        schedule.forward_coefficients(s, t),
-        schedule.forward_coefficients(t, u),
-        schedule.forward_coefficients(s, u),
+        schedule.forward_coefficients(*pair) for pair in ((s, t), (t, u), (s, u))
     )
     close(second.scale * first.scale, whole.scale, 1e-10)
     close(second.scale**2 * first.var + second.var, whole.var, 1e-10)
@@ -194,10 +186,9 @@ def test_strided_schedules_keep_the_laws_of_their_times() -> None:
     assert short.num_steps == 50 and short.times[:3].tolist() == [0, 20, 40]
     close(short.alpha_bar, schedule.alpha_bar[::20])
     for i in (1, 2, 50):
-        assert short.forward_coefficients(i - 1, i) == schedule.forward_coefficients(
-            20 * i - 20, 20 * i
-        )
-        close(short.beta[i], schedule.forward_coefficients(20 * i - 20, 20 * i).var)
+        whole = schedule.forward_coefficients(20 * i - 20, 20 * i)
+        assert short.forward_coefficients(i - 1, i) == whole
+        close(short.beta[i], whole.var)
     assert short.reverse_coefficients(1) == (1, 0, 0)
     shorter = short.strided(torch.tensor([10, 50]))
     assert shorter.times.tolist() == [0, 200, 1000]
@@ -208,19 +199,15 @@ def test_strided_schedules_keep_the_laws_of_their_times() -> None:
 
 # ------------------------------------------------------------------------------------------------ conversions
 
-FORMS = ("noise", "v")
-
 
 @each_schedule
 def test_all_forms_lead_back_to_the_data(schedule: Schedule) -> None:
     t = torch.tensor([1, 2, schedule.num_steps // 2, schedule.num_steps])
     x_0, noise = torch.randn(2, 4, 1, 3, 3, dtype=F64)
     x_t = add_noise(schedule, x_0, t, noise)
-    for form in FORMS:
-        there, back = (
-            getattr(conversions, f"{form}_from_x_0"),
-            getattr(conversions, f"x_0_from_{form}"),
-        )
+    for form in ("noise", "v"):
+        there = getattr(conversions, f"{form}_from_x_0")
+        back = getattr(conversions, f"x_0_from_{form}")
         value = there(schedule, x_t, t, x_0)
         torch.testing.assert_close(back(schedule, x_t, t, value), x_0, rtol=1e-8, atol=1e-8)
         for i, time in enumerate(t.tolist()):  # one integer serves a batch, and gives the same
@@ -255,9 +242,8 @@ def test_single_precision_holds_at_both_ends(name: str) -> None:
         # What is far from sure is also far from needed: a step back damps it.
         mean = mean_from_x_0(schedule, x_t.float(), t, estimate)
         assert mean.dtype == torch.float32
-        torch.testing.assert_close(
-            mean.double(), mean_from_x_0(exact, x_t, t, x_0), rtol=0, atol=3e-5
-        )
+        expected = mean_from_x_0(exact, x_t, t, x_0)
+        torch.testing.assert_close(mean.double(), expected, rtol=0, atol=3e-5)
         small = t < 3
         torch.testing.assert_close(estimate[small].double(), x_0[small], rtol=0, atol=2e-6)
         again = noise_from_x_0(schedule, x_t.float(), t, estimate)
@@ -297,14 +283,8 @@ def test_evenly_spread_times_are_a_strided_schedule() -> None:
     times = schedule.evenly(50).times
     assert len(times) == 51 and times[1] == 1 and times[-1] == 1000
     assert times[1:].diff().unique().tolist() == [20, 21]
-    assert schedule.strided(range(100, 501)).evenly(5).times.tolist() == [
-        0,
-        100,
-        200,
-        300,
-        400,
-        500,
-    ]
+    part = schedule.strided(range(100, 501)).evenly(5)
+    assert part.times.tolist() == [*range(0, 501, 100)]
 
 
 def test_trailing_times_are_equal_steps_that_end_at_the_data() -> None:

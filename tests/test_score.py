@@ -33,15 +33,12 @@ def test_a_denoiser_knows_the_score_of_the_noisy_data() -> None:
     score = score_from_denoiser(DENOISER, LINEAR)(x, t)
     for i, s in enumerate(LINEAR.log_alpha_bar[t]):
         noisy = noisy_mixture(MIXTURE, (s / 2).exp(), 1 - s.exp())
-        torch.testing.assert_close(
-            score[i : i + 1], exact_score(noisy.log_prob, x[i : i + 1]), rtol=1e-10, atol=1e-11
-        )
-        torch.testing.assert_close(SCORE(x[i : i + 1], s), score[i : i + 1], rtol=1e-10, atol=1e-11)
+        for found in (exact_score(noisy.log_prob, x[i : i + 1]), SCORE(x[i : i + 1], s)):
+            torch.testing.assert_close(score[i : i + 1], found, rtol=1e-10, atol=1e-11)
     # The noise is -sqrt(1 - alpha_bar) times the score, and not minus the score.
     noise = noise_from_x_0(LINEAR, x, t, DENOISER(x, t))
-    torch.testing.assert_close(
-        noise, -LINEAR.noise_var[t, None].sqrt() * score, rtol=1e-10, atol=1e-11
-    )
+    scaled = -LINEAR.noise_var[t, None].sqrt() * score
+    torch.testing.assert_close(noise, scaled, rtol=1e-10, atol=1e-11)
     assert (noise + score).abs().max() > 1
 
 
@@ -94,13 +91,12 @@ def test_a_strided_schedule_tells_its_times() -> None:
 
 
 def test_exact_scores_can_be_differentiated_and_leave_no_graph_otherwise() -> None:
-    law = MultivariateNormal(
-        torch.zeros(2, dtype=F64), torch.diag(torch.tensor([0.5, 2.0], dtype=F64))
-    )
+    variance = torch.tensor([0.5, 2.0], dtype=F64)
+    law = MultivariateNormal(torch.zeros(2, dtype=F64), torch.diag(variance))
     x = torch.randn(4, 2, dtype=F64)
     assert not exact_score(law.log_prob, x).requires_grad and not x.requires_grad
     with torch.no_grad():
-        torch.testing.assert_close(exact_score(law.log_prob, x), -x / torch.tensor([0.5, 2.0]))
+        torch.testing.assert_close(exact_score(law.log_prob, x), -x / variance)
     x.requires_grad_()
     (slope,) = torch.autograd.grad(exact_score(law.log_prob, x)[:, 0].sum(), x)
     torch.testing.assert_close(slope, torch.tensor([[-2.0, 0.0]], dtype=F64).expand(4, 2))
@@ -112,9 +108,8 @@ def test_noise_makes_a_mixture_of_wider_normals(law: MixtureSameFamily) -> None:
     cov = getattr(parts, "covariance_matrix", torch.diag_embed(parts.variance))
     components = noisy.component_distribution
     torch.testing.assert_close(components.mean, 0.6 * parts.mean)
-    torch.testing.assert_close(
-        components.covariance_matrix, 0.36 * cov + 0.3 * torch.eye(2).to(cov)
-    )
+    wider = 0.36 * cov + 0.3 * torch.eye(2).to(cov)
+    torch.testing.assert_close(components.covariance_matrix, wider)
     torch.testing.assert_close(noisy.mixture_distribution.probs, law.mixture_distribution.probs)
 
 
@@ -127,9 +122,8 @@ def test_the_network_sees_numbers_of_one_size_and_its_target_is_the_noise() -> N
     model = NoiseConditionalScore(network, sigmas)
     loss = denoising_score_matching_loss(model, torch.randn(n, 1))
     ((x, level),) = network.given
-    assert x.dtype == torch.float32 and level.unique().tolist() == pytest.approx(
-        sorted(sigmas.log().tolist())
-    )
+    assert x.dtype == torch.float32
+    assert level.unique().tolist() == pytest.approx(sorted(sigmas.log().tolist()))
     assert all(x[level == value].std() == pytest.approx(1, abs=0.05) for value in level.unique())
     # The size of the noise, at all levels.
     assert abs(loss.mean() - 0.5) <= 5 * loss.std() / math.sqrt(n)

@@ -128,13 +128,8 @@ def test_only_an_unchanged_checkout_has_a_commit(
     assert setup_cell.commit(tmp_path) == ""
     (tmp_path / "a").write_text("a")
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    for command in (
-        ("init",),
-        ("add", "a"),
-        (*author, "commit", "-m", "a"),
-        (*author, "tag", "v1"),
-    ):
-        setup_cell.git(tmp_path, *command)
+    for command in ("init", "add a", "commit -m a", "tag v1"):
+        setup_cell.git(tmp_path, *author, *command.split())
     head = setup_cell.git(tmp_path, "rev-parse", "HEAD")
     assert len(head) == 40 and setup_cell.commit(tmp_path) == head
     (tmp_path / "a").write_text("b")

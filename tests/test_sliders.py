@@ -7,15 +7,15 @@ import json
 import re
 from html.parser import HTMLParser
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from bookkit.authoring.kernels import execute
 from companion.page import plots, sliders
 from companion.page.sliders import Editor, Film, Slider
+
+TAGS = {*["figure", "img", "div", "label", "span", "input", "output", "style", "script"]}
 
 
 class Page(HTMLParser):
@@ -51,11 +51,14 @@ def decode(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
+def slider_of(*values: float) -> Slider:
+    texts = dict(description="level <&>", label="{:.1f}", alt='gray "{:.1f}"')
+    return Slider(values, gray, **texts, start=1)
+
+
 @pytest.fixture
 def slider() -> Slider:
-    return Slider(
-        [0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
-    )
+    return slider_of(0.0, 0.5, 1.0)
 
 
 def test_static_face_is_accessible_and_shows_the_start(slider):
@@ -63,12 +66,8 @@ def test_static_face_is_accessible_and_shows_the_start(slider):
     (image,), (control,), (output,) = (page.elements[tag] for tag in ("img", "input", "output"))
     assert image["alt"] == 'gray "0.5"'
     assert decode(image["src"]).convert("L").getpixel((0, 0)) == 128
-    assert (control["type"], control["min"], control["max"], control["value"]) == (
-        "range",
-        "0",
-        "2",
-        "1",
-    )
+    kind = [control[name] for name in ("type", "min", "max", "value")]
+    assert kind == ["range", "0", "2", "1"]
     assert control["aria-label"] == page.elements["span"][0]["text"] == "level <&>"
     assert control["aria-valuetext"] == output["text"] == "0.5"
     assert output["aria-live"] == "polite"
@@ -89,28 +88,13 @@ def test_text_cannot_break_out_of_the_page():
     labels, alts = ["</script>", "b"], ['"><b>', "x"]
     slider = Slider([0, 1], gray, description="<i>", label=labels.__getitem__, alt=alts.__getitem__)
     page = Page(slider.html())
-    assert set(page.elements) == {
-        "figure",
-        "img",
-        "div",
-        "label",
-        "span",
-        "input",
-        "output",
-        "style",
-        "script",
-    }
+    assert set(page.elements) == TAGS
     assert page.elements["img"][0]["alt"] == '"><b>'
 
 
 def test_id_is_stable_and_differs_with_the_content(slider):
-    again = Slider(
-        [0.0, 0.5, 1.0], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
-    )
-    other = Slider(
-        [0.0, 0.5, 0.9], gray, description="level <&>", label="{:.1f}", alt='gray "{:.1f}"', start=1
-    )
-    ids = [Page(s.html()).elements["figure"][0]["id"] for s in (slider, again, other)]
+    made = (slider, slider_of(0.0, 0.5, 1.0), slider_of(0.0, 0.5, 0.9))
+    ids = [Page(s.html()).elements["figure"][0]["id"] for s in made]
     assert ids[0] == ids[1] != ids[2]
     assert re.fullmatch(r"companion-slider-[0-9a-f]{12}", ids[0])
     assert repr(slider) == "Slider(level <&>: 3 frames)"
@@ -120,18 +104,10 @@ def test_frames_of_every_kind():
     picture = Image.fromarray(np.full((8, 6), 128, np.uint8))
     color = np.zeros((8, 6, 3))
     color[..., 0] = 1
-    frames = [
-        gray(0.5),
-        picture,
-        torch.full((8, 6), 0.5, requires_grad=True),
-        gray(0.5).astype(np.float32),
-        color,
-        (gray(1) * 128).astype(np.uint8),
-    ]
+    frames = [gray(0.5), picture, torch.full((8, 6), 0.5, requires_grad=True)]
+    frames += [gray(0.5).astype(np.float32), color, (gray(1) * 128).astype(np.uint8)]
     slider = Slider(range(6), frames.__getitem__, description="kind", alt="{}")
-    pixels = [
-        decode(slider.frames[i].uri).convert("RGB").getpixel((2, 2)) for i in range(len(frames))
-    ]
+    pixels = [decode(slider.frames[i].uri).convert("RGB").getpixel((2, 2)) for i in range(6)]
     assert pixels == [(128,) * 3] * 4 + [(255, 0, 0), (128,) * 3]
 
 
@@ -143,22 +119,20 @@ def test_figures_keep_their_size_and_become_small():
     figure = draw(1.0)
     plain = io.BytesIO()
     figure.savefig(plain, format="png")
-    picture = slider.frames[0]
-    assert (
-        picture.size == Image.open(plain).size == (round(figure.get_figwidth() * figure.dpi), 490)
-    )
-    assert picture.width == round(figure.get_figwidth() * 96)
+    picture, width = slider.frames[0], figure.get_figwidth()
+    assert picture.size == Image.open(plain).size == (round(width * figure.dpi), 490)
+    assert picture.width == round(width * 96)
     assert len(picture.data) < 0.6 * len(plain.getvalue())
-    difference = np.asarray(Image.open(io.BytesIO(picture.data)).convert("L"), float) - np.asarray(
-        Image.open(plain).convert("L"), float
+    small, whole = (
+        np.asarray(Image.open(file).convert("L"), float)
+        for file in (io.BytesIO(picture.data), plain)
     )
-    assert np.abs(difference).mean() < 1  # of 255 levels
+    assert np.abs(small - whole).mean() < 1  # of 255 levels
 
 
 def test_tiny_pictures_are_magnified_by_whole_factors():
-    picture = Slider(
-        "ab", lambda _: np.zeros((28, 28)), description="digit", alt="{}", label="{}"
-    ).frames[0]
+    digits = Slider("ab", lambda _: np.zeros((28, 28)), description="digit", alt="{}", label="{}")
+    picture = digits.frames[0]
     assert picture.width == 224 and "pixelated" in picture.tag("a digit")
 
 
@@ -201,50 +175,12 @@ def test_without_a_kernel_there_is_no_widget(slider):
     assert set(slider._repr_mimebundle_()) == {"text/plain", "text/html"}
 
 
-def test_live_kernel_gets_a_widget_that_calls_render():
-    notebook = nbformat.v4.new_notebook()
-    cells = [
-        "import numpy as np\n"
-        "from companion.page.sliders import Slider\n"
-        "brightness = 1.0\n"
-        "calls = []\n"
-        "def render(value):\n"
-        "    calls.append(value)\n"
-        "    return np.full((4, 4), value * brightness)\n"
-        "s = Slider([0.0, 0.5, 1.0], render, description='level', alt='gray {}')\n"
-        "s",
-        "picture, control = s.widget().children\n"
-        "before, n = picture.value, len(calls)\n"
-        "brightness = 0.2\n"
-        "control.index = 2\n"
-        "assert len(calls) == n + 1 and calls[-1] == 1.0\n"
-        "assert picture.value != before and 'alt=\"gray 1.0\"' in picture.value\n"
-        "drawn_anew = picture.value\n"
-        "assert s.frames[2].uri not in drawn_anew  # the state of the kernel counts, not the frame\n"
-        "control.keys is not None and control.description",
-    ]
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    execute(notebook)
-    (output,) = notebook.cells[0].outputs
-    assert set(output.data) == {
-        "text/plain",
-        "text/html",
-        "application/vnd.jupyter.widget-view+json",
-    }
-    assert output.data["text/plain"] == "Slider(level: 3 frames)"
-    model = output.data["application/vnd.jupyter.widget-view+json"]["model_id"]
-    assert model in notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
-
-
 def test_a_film_is_a_slider_with_a_button_and_small_frames():
     noise = np.random.default_rng(0).random((40, 60))
-    arguments = {
-        "values": range(3),
-        "render": lambda i: noise ** (i + 1),
-        "description": "t",
-        "alt": "noise {}",
-    }
-    film, slider = Film(**arguments), Slider(**arguments)
+    film, slider = (
+        kind(range(3), lambda i: noise ** (i + 1), description="t", alt="noise {}")
+        for kind in (Film, Slider)
+    )
     page, still = Page(film.html()), Page(slider.html())
     (button,) = page.elements["button"]
     assert button["text"].strip() == "Play" and button["type"] == "button"
@@ -302,10 +238,8 @@ def test_an_editor_has_a_named_slider_per_axis_and_shows_the_start(editor):
     assert start.size == (6, 4) and start.getpixel((2, 2)) == (153, 128, 64)
     controls, outputs = page.elements["input"], page.elements["output"]
     assert [c["type"] for c in controls] == ["range", "range"]
-    assert [(c["min"], c["max"], c["value"]) for c in controls] == [
-        ("0", "2", "1"),
-        ("0", "3", "2"),
-    ]
+    ranges = [(c["min"], c["max"], c["value"]) for c in controls]
+    assert ranges == [("0", "2", "1"), ("0", "3", "2")]
     names = [span["text"] for span in page.elements["span"]]
     assert names == [c["aria-label"] for c in controls] == ["dim <&>", "red"]
     texts = [output["text"] for output in outputs]
@@ -320,10 +254,8 @@ def test_an_editors_script_holds_the_texts_and_one_sheet_and_loads_nothing(edito
     assert data["labels"] == [["0.0", "0.5", "1.0"], ["0%", "20%", "60%", "100%"]]
     assert len(alts) == 12 and alts[1] == 'dim "0.0", red 20%' and alts[-1] == 'dim "1.0", red 100%'
     assert (data["columns"], data["size"], data["start"]) == (4, [6, 4], 6)
-    assert decode(data["sheet"]).size == (
-        4 * 8,
-        3 * 6,
-    )  # with a border of one pixel around each tile
+    # With a border of one pixel around each tile.
+    assert decode(data["sheet"]).size == (4 * 8, 3 * 6)
     assert "http" not in text and text.count("data:image/png") == 2
 
 
@@ -371,17 +303,7 @@ def test_text_cannot_break_out_of_an_editor():
     names = {"<i>": ["</script>", "b"], '"': ["<!--", "&amp;"]}
     editor = Editor(names, lambda *_: gray(0.5), alt=lambda *_: '"><b>', label=str, start=[0, 0])
     page = Page(editor.html())
-    assert set(page.elements) == {
-        "figure",
-        "img",
-        "div",
-        "label",
-        "span",
-        "input",
-        "output",
-        "style",
-        "script",
-    }
+    assert set(page.elements) == TAGS
     assert page.elements["img"][0]["alt"] == '"><b>'
     assert [c["aria-label"] for c in page.elements["input"]] == ["<i>", '"']
     assert [o["text"] for o in page.elements["output"]] == ["</script>", "<!--"]

@@ -8,10 +8,12 @@ from companion.zoo import sources
 from companion.zoo.recipes import RECIPES
 from companion.zoo.sources import DIGITS, LANDSCAPES, MIXTURE, SCENES, Toy
 
-
-@pytest.mark.parametrize(
+each_source = pytest.mark.parametrize(
     "source", [DIGITS, MIXTURE, SCENES, LANDSCAPES], ids=lambda source: source.name
 )
+
+
+@each_source
 def test_examples_are_as_many_and_as_large_as_the_source_says(source, monkeypatch):
     render, draw = sources.scenes, sources.landscapes
 
@@ -33,9 +35,7 @@ def test_examples_are_as_many_and_as_large_as_the_source_says(source, monkeypatc
 
 
 def test_every_recipe_has_the_labels_that_its_source_has():
-    assert not [
-        name for name, each in RECIPES.items() if each.labels and isinstance(each.data, Toy)
-    ]
+    assert not any(each.labels and isinstance(each.data, Toy) for each in RECIPES.values())
 
 
 def test_toys_are_two_samples_and_leave_random_numbers_alone():
@@ -63,9 +63,7 @@ def test_scenes_are_two_samples(monkeypatch):
     torch.testing.assert_close(render_scenes(factors), images)
 
 
-@pytest.mark.parametrize(
-    "source", [DIGITS, MIXTURE, SCENES, LANDSCAPES], ids=lambda each: each.name
-)
+@each_source
 def test_there_is_no_third_split(source):
     with pytest.raises(ValueError, match="split must be one of train, test; 'valid' was given"):
         source.examples("valid")

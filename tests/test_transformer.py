@@ -24,7 +24,6 @@ def small(**options: int) -> TextTransformer:
 
 @pytest.mark.parametrize("seen", [12, 20])
 def test_attention_is_that_of_torch(seen: int) -> None:
-    torch.manual_seed(0)
     ours = VectorAttention(12, 3, seen).double()
     theirs = nn.MultiheadAttention(12, 3, kdim=seen, vdim=seen, batch_first=True).double()
     key, value = ours.key_value.weight.chunk(2)
@@ -62,7 +61,6 @@ def test_words_go_through_the_layer_of_torch() -> None:
 
 
 def test_a_block_starts_as_the_identity_and_a_gate_of_zero_closes_its_branch() -> None:
-    torch.manual_seed(0)
     block = PatchBlock(16, 12)
     h, words, e = torch.randn(2, 6, 16), torch.randn(2, 5, 12), torch.zeros(2, 6, 16)
     torch.testing.assert_close(block(h, words, e), h)
@@ -101,7 +99,6 @@ def test_every_patch_sees_every_other_and_knows_its_place() -> None:
 
 
 def test_its_output_starts_at_zero_and_times_differ() -> None:
-    torch.manual_seed(0)
     x, t = torch.randn(2, 2, 4, 6), torch.tensor([1, 2])
     assert not small()(x, t).any()
     network = awake(small())

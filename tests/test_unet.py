@@ -105,10 +105,8 @@ def test_attention_is_a_softmax_of_products() -> None:
         q, k, v = (rows[:, start + 4 * head : start + 4 * head + 4] for start in (0, 8, 16))
         weights = torch.softmax(torch.einsum("bcp,bcq->bpq", q, k) / 2, dim=-1)  # 2 = sqrt(4)
         seen.append(torch.einsum("bpq,bcq->bcp", weights, v))
-    out = (
-        torch.einsum("oc,bcp->bop", attention.out[0].weight, torch.cat(seen, dim=1))
-        + attention.out[0].bias[:, None]
-    )
+    last = attention.out[0]
+    out = torch.einsum("oc,bcp->bop", last.weight, torch.cat(seen, dim=1)) + last.bias[:, None]
     torch.testing.assert_close(attention(h), h + out.view_as(h))
 
 
@@ -120,9 +118,8 @@ def test_a_block_adds_what_its_two_convolutions_make(conditioning: Any) -> None:
 
     def normalize(x: Tensor, norm: nn.GroupNorm) -> Tensor:
         groups = x.unflatten(1, (norm.num_groups, -1)).flatten(2)
-        groups = (groups - groups.mean(2, keepdim=True)) / (
-            groups.var(2, keepdim=True, correction=0) + 1e-5
-        ).sqrt()
+        std = (groups.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+        groups = (groups - groups.mean(2, keepdim=True)) / std
         return groups.view_as(x) * norm.weight[:, None, None] + norm.bias[:, None, None]
 
     def swish(x: Tensor) -> Tensor:
@@ -178,16 +175,11 @@ def test_shapes(options: dict[str, Any], side: int) -> None:
 
 
 def test_builders_have_the_sizes_they_say() -> None:
-    for build, low, high in (
-        (small_unet, 0.9e6, 1.4e6),
-        (mnist_unet, 1.5e6, 2.5e6),
-        (large_unet, 5.5e6, 6.7e6),
-    ):
-        model = build()
-        assert low < sum(parameter.numel() for parameter in model.parameters()) < high
-    assert small_unet((3, 32, 32), num_classes=10)(
-        torch.ones(1, 3, 32, 32), torch.ones(1)
-    ).shape == (1, 3, 32, 32)
+    sizes = {small_unet: (0.9e6, 1.4e6), mnist_unet: (1.5e6, 2.5e6), large_unet: (5.5e6, 6.7e6)}
+    for build, (low, high) in sizes.items():
+        assert low < sum(parameter.numel() for parameter in build().parameters()) < high
+    x = torch.ones(1, 3, 32, 32)
+    assert small_unet((3, 32, 32), num_classes=10)(x, torch.ones(1)).shape == x.shape
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
@@ -203,10 +195,8 @@ def test_the_gradient_reaches_every_parameter(embedding: Any, conditioning: Any)
     # At the start only the last layer learns, and it lets the others learn after one step.
     fresh = UNet((1, 8, 8), 8, (1, 2), 1)
     fresh(x_t, t).sub(1).square().sum().backward()
-    assert {n for n, p in fresh.named_parameters() if p.grad.any()} == {
-        "exit.2.weight",
-        "exit.2.bias",
-    }
+    learning = {name for name, p in fresh.named_parameters() if p.grad.any()}
+    assert learning == {"exit.2.weight", "exit.2.bias"}
 
 
 def test_the_picture_sees_its_time_and_each_pixel_all_others() -> None:

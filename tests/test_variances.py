@@ -60,29 +60,22 @@ def test_weights_turn_errors_of_every_form_into_the_bound(kind: str) -> None:
     t = torch.tensor([1, 2, 50, 200])
     x, noise, good, bad = torch.randn(4, 4, 6, dtype=F64)
     x_t = add_noise(schedule, x, t, noise)
-    terms = [
-        elbo_step(
-            Ddpm(lambda x_t, t, x_hat=x_hat: x_hat, schedule, (6,), var).double(), x, t, noise
-        )
-        for x_hat in (good, bad)
-    ]
+    models = (Ddpm(lambda x_t, t, x_hat=x_hat: x_hat, schedule, (6,), var) for x_hat in (good, bad))
+    terms = [elbo_step(model.double(), x, t, noise) for model in models]
     weights = bound_weights(schedule, var)
     forms = {"noise": noise_from_x_0, "v": v_from_x_0, "score": score_from_x_0}
     forms["x_0"] = lambda schedule, x_t, t, x_0: x_0
     # The mean of a step is where the sampler would go; at t = 1 it is the estimate itself.
-    forms["mean"] = lambda s, x_t, t, x_0: (
-        s.reverse_coefficients(t).of_x_0[:, None] * x_0
-        + s.reverse_coefficients(t).of_x_t[:, None] * x_t
-    )
+    q = schedule.reverse_coefficients(t)
+    forms["mean"] = lambda s, x_t, t, x_0: q.of_x_0[:, None] * x_0 + q.of_x_t[:, None] * x_t
     assert set(forms) == set(weights._fields)
     for name, form in forms.items():
         truth = form(schedule, x_t, t, x)
         errors = [(form(schedule, x_t, t, x_hat) - truth).square().sum(1) for x_hat in (good, bad)]
         weight = getattr(weights, name)
         assert weight.shape == (201,) and weight[0] == 0
-        torch.testing.assert_close(
-            weight[t] * (errors[1] - errors[0]), terms[0] - terms[1], rtol=1e-8, atol=1e-8
-        )
+        found = weight[t] * (errors[1] - errors[0])
+        torch.testing.assert_close(found, terms[0] - terms[1], rtol=1e-8, atol=1e-8)
 
 
 def test_the_weight_of_the_noise_is_the_well_known_one() -> None:

@@ -44,7 +44,6 @@ def flip_a_bit(path, position):
 
 
 def test_weights_come_back_rounded_to_float16_and_buffers_exactly(tmp_path):
-    torch.manual_seed(0)
     model, other = Scheduled(), Scheduled()
     written = save_weights(model, CARD, tmp_path)
     assert load_weights("tiny", other, tmp_path) == written
@@ -56,16 +55,13 @@ def test_weights_come_back_rounded_to_float16_and_buffers_exactly(tmp_path):
     assert written == replace(CARD, num_parameters=8, sha256=written.sha256)
     # The file is an ordinary one, checked with the system's own tools.
     stored = safetensors.torch.load_file(tmp_path / "tiny.safetensors")
-    assert (
-        stored["linear.weight"].dtype == torch.float16
-        and stored["log_alpha_bar"].dtype == torch.float64
-    )
+    assert stored["linear.weight"].dtype == torch.float16
+    assert stored["log_alpha_bar"].dtype == torch.float64
     assert json.loads((tmp_path / "tiny.json").read_text()) == asdict(written)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
 
 def test_weights_keep_the_dtype_of_the_model_and_the_bytes_are_the_same_each_time(tmp_path):
-    torch.manual_seed(0)
     model = Scheduled()
     first = save_weights(model, CARD, tmp_path)
     assert save_weights(model, CARD, tmp_path) == first
@@ -109,9 +105,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
     for name in ("tiny", "big"):
         save_weights(Scheduled(), card(name), tmp_path)
     assert card_names(folder=tmp_path) == ["big", "tiny"]
-    with pytest.raises(
-        ValueError, match=r"name must be one of the weights \['big', 'tiny'\]; 'tyni' was given"
-    ):
+    with pytest.raises(ValueError, match=r"one of the weights \['big', 'tiny'\]; 'tyni' was"):
         load_weights("tyni", Scheduled(), tmp_path)
     for folder in (tmp_path / "nowhere", tmp_path / "big.json"):
         with pytest.raises(ValueError, match="folder must be a folder of weights; .* is none"):
@@ -124,43 +118,27 @@ def test_every_single_altered_byte_is_refused_and_the_model_unchanged(tmp_path):
     before = model.linear.weight.clone()
     for position in range(0, path.stat().st_size, 7):
         flip_a_bit(path, position)
-        with pytest.raises(
-            ValueError, match="the weights 'tiny' must have the checksum of their card"
-        ):
+        with pytest.raises(ValueError, match="'tiny' must have the checksum of their card"):
             load_weights("tiny", model, tmp_path)
         flip_a_bit(path, position)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match="checksum"):
         read_card("tiny", tmp_path)
     path.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"'tiny' have a card, but their file .* is missing"
-    ):
+    with pytest.raises(FileNotFoundError, match="have a card, but their file .* is missing"):
         load_weights("tiny", model, tmp_path)
     assert torch.equal(model.linear.weight, before)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "{",
-        "[1, 2]",
-        '{"name": "tiny"}',
-        '{"nonsense": 1}',
-        {"sha256": None},
-        {"sha256": 3},
-        {"seed": "0"},
-        {"metric_value": [1]},
-        {"name": "other"},
-    ],
-)
+CHANGES = [{"sha256": None}, {"sha256": 3}, {"seed": "0"}, {"metric_value": [1]}, {"name": "a"}]
+
+
+@pytest.mark.parametrize("change", ["{", "[1, 2]", '{"name": "tiny"}', '{"a": 1}', *CHANGES])
 def test_a_damaged_card_is_refused(tmp_path, change):
     written = save_weights(Scheduled(), CARD, tmp_path)
     text = change if isinstance(change, str) else json.dumps(asdict(written) | change)
     (tmp_path / "tiny.json").write_text(text)
-    with pytest.raises(
-        ValueError, match="the card of the weights 'tiny' must be JSON with the fields of Card"
-    ):
+    with pytest.raises(ValueError, match="the card of .* 'tiny' must be JSON with the fields of"):
         load_weights("tiny", Scheduled(), tmp_path)
     assert card_names(folder=tmp_path) == ["tiny"]
 
@@ -233,25 +211,21 @@ def test_another_architecture_is_refused_naming_the_first_tensor_that_differs(tm
     save_weights(Scheduled(), CARD, tmp_path)
     wider = Scheduled(num_in=4)
     before = {key: tensor.clone() for key, tensor in wider.state_dict().items()}
-    with pytest.raises(
-        ValueError,
-        match=r"the weights 'tiny' do not fit the model: Scheduled needs 'linear.weight' of shape \(2, 4\), "
-        r"but they hold shape \(2, 3\)",
-    ):
+    needs = r"Scheduled needs 'linear.weight' of shape \(2, 4\), but they hold shape \(2, 3\)"
+    with pytest.raises(ValueError, match=f"the weights 'tiny' do not fit the model: {needs}"):
         load_weights("tiny", wider, tmp_path)
     assert all(torch.equal(tensor, before[key]) for key, tensor in wider.state_dict().items())
     load_weights("tiny", small := Scheduled(), tmp_path)
     extended = Scheduled()
     extended.extra = nn.Linear(2, 2)
     with pytest.raises(
-        ValueError, match=r"needs 'extra.weight' of shape \(2, 2\), but they hold no such tensor"
+        ValueError, match=r"'extra.weight' of shape \(2, 2\), but they hold no such"
     ):
         load_weights("tiny", extended, tmp_path)
     extra = extended.extra.weight.clone()
     load_weights("tiny", extended, tmp_path, partial=True)
-    assert torch.equal(extended.extra.weight, extra) and torch.equal(
-        extended.linear.weight, small.linear.weight
-    )
+    assert torch.equal(extended.extra.weight, extra)
+    assert torch.equal(extended.linear.weight, small.linear.weight)
     with pytest.raises(ValueError, match=r"but they hold shape \(2, 3\)"):
         load_weights("tiny", wider, tmp_path, partial=True)
     reduced = Scheduled()
@@ -291,7 +265,6 @@ def test_a_full_disk_does_not_part_weights_from_their_card(tmp_path, monkeypatch
         save_weights(Scheduled(), replace(CARD, seed=4), tmp_path)
     monkeypatch.undo()
     found = load_weights("tiny", Scheduled(), tmp_path)  # refused if the file were not the card's
-    assert (
-        found == before or failing == 3
-    )  # the third flush is that of the folder, after both were replaced
+    # The third flush is that of the folder, after both were replaced.
+    assert found == before or failing == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.json", "tiny.safetensors"]

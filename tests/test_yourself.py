@@ -75,9 +75,8 @@ def test_the_page_on_running_tells_what_is_counted_and_what_the_cards_say():
         operations = f"{found.num_steps * found.operations:.1e}"
         assert told == [operations, f"{card.minutes:.1f}", f"{found.t4_minutes:.1f}"]
         assert card.device.startswith("CPU") and card.device.endswith(" 1 threads")
-    rows = re.findall(
-        r"\| `(.*)` \| (.*) million \| (\d\.\de.*) \| (.*) \|", page.read_text("utf8")
-    )
+    row = r"\| `(.*)` \| (.*) million \| (\d\.\de.*) \| (.*) \|"
+    rows = re.findall(row, page.read_text("utf8"))
     for name, *told in rows:
         found = cost(name)
         numbers = (found.num_parameters / 1e6, found.t4_minutes / 60)
@@ -99,9 +98,8 @@ def test_a_short_training_is_the_recipe_s_own_and_disturbs_no_random_numbers(mon
     assert images.shape == (8, 1, 8, 8) and images.min() >= 0 and images.max() <= 1
     monkeypatch.setattr("companion.zoo.yourself.SHORT", 0)
     rates = []
-    monkeypatch.setitem(
-        RECIPES, "tiny", replace(RECIPE, schedule=lambda share: rates.append(share) or 1.0)
-    )
+    watched = replace(RECIPE, schedule=lambda share: rates.append(share) or 1.0)
+    monkeypatch.setitem(RECIPES, "tiny", watched)
     *_, last = train_it("tiny", "small")
     assert last.num_steps == last.step == 10
     assert rates[:10] == [step / 10 for step in range(10)]

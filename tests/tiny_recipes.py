@@ -69,6 +69,14 @@ BINARY = Recipe(
 )
 
 
+# They draw nothing, or nothing but where they begin.
+WITHOUT_DRAWS = (
+    *("ae", "dae", "cae", "robust-ae", "conv-ae", "flow", "mean-flow"),
+    *("classifier", "judge", "residual-judge", "reader"),
+)
+CHAINS = [name for name in RECIPES if name.rpartition("-")[0] not in WITHOUT_DRAWS]
+
+
 _digits_once = cache(images._digits)
 
 
