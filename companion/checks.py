@@ -8,7 +8,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 import math
 import numbers as kinds
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,13 @@ def whole(low: int, high: int, /, **arguments: object) -> None:
     """Each argument is an integer from `low` to `high`; raises as `at_least` and `in_range`."""
     at_least(low, **arguments)
     in_range(low, high, **arguments)
+
+
+def one_of(accepted: Collection[str], /, **arguments: object) -> None:
+    """Each argument is one of these words; else a ValueError."""
+    for name, value in arguments.items():
+        if not isinstance(value, str) or value not in accepted:
+            raise ValueError(f"{name} must be one of {', '.join(accepted)}; {value!r} was given")
 
 
 def seed(number: Any) -> int:

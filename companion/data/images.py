@@ -76,7 +76,6 @@ _SOURCES = {
     ),
 }
 _NAMES = (*_SOURCES, "digits")
-_SPLITS = ("train", "test")
 
 # How long to wait for an answer, and for a silent download to go on, in seconds.
 _ANSWER_TIMEOUT, _STALL_TIMEOUT = 5.0, 15.0
@@ -142,9 +141,8 @@ def load(
 
     Book: chapter 1.
     """
-    _check_name(name)
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
+    checks.one_of(_NAMES, name=name)
+    checks.one_of(("train", "test"), split=split)
     device = checks.device(device)
     fallback = fallback and name in ("mnist", "fashion_mnist")
     folder, bundled = find(name), name == "digits"
@@ -210,7 +208,7 @@ def find(name: str) -> Path | None:
 
     Book: chapter 1.
     """
-    _check_name(name)
+    checks.one_of(_NAMES, name=name)
     if name == "digits":
         return None
     folders = (data_dir(), cache_dir())
@@ -252,11 +250,6 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return checks.folder_in("COMPANION_CACHE") or user_cache_path("companion")
-
-
-def _check_name(name: str) -> None:
-    if name not in _NAMES:
-        raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
 
 
 def _missing(name: str, root: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from companion import autoencoder
+from companion import autoencoder, checks
 from companion.data import binarize, to_symmetric, to_unit
 from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.flows import flow_matching_loss
@@ -91,8 +91,7 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """The recipe of this name; raises ValueError if there is none."""
-    if not isinstance(name, str) or name not in RECIPES:
-        raise ValueError(f"name must be one of {', '.join(RECIPES)}; {name!r} was given")
+    checks.one_of(RECIPES, name=name)
     return RECIPES[name]
 
 

@@ -123,8 +123,7 @@ def record(
     """
     checks.whole(2, 1_000_000, num=num, examples=examples)  # one has no standard error
     chosen, processes = recipe(name), Processes()
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}; {kind!r} was given")
+    checks.one_of(KINDS, kind=kind)
     out = writable_folder(out)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
