@@ -28,14 +28,12 @@ from companion.vae import Vae, conv_vae
 from companion.zoo.weights import load_weights
 
 
-def scene_vae() -> Vae:
-    """A VAE of `companion.data.scenes`; the colors' standard deviation is 0.16 there, and 0.1 here given z."""
-    return conv_vae(8, image_shape=(3, 32, 32), observation_model=GaussianLikelihood(0.1))
+def scene_vae(channels: int = 16) -> Vae:
+    """A VAE of `companion.data.scenes`; the colors' standard deviation is 0.16 there, and 0.1 here given z.
 
-
-def large_scene_vae() -> Vae:
-    """As `scene_vae`, with as many parameters as `scene_ddpm`, to compare samples of the two."""
-    return conv_vae(8, 64, (3, 32, 32), GaussianLikelihood(0.1))
+    With 64 channels it has as many parameters as `scene_ddpm`, to compare samples of the two.
+    """
+    return conv_vae(8, channels, (3, 32, 32), GaussianLikelihood(0.1))
 
 
 def color_vae() -> Vae:

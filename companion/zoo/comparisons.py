@@ -23,12 +23,7 @@ from companion.schedule import Schedule
 from companion.training import fit
 from companion.vae import Vae
 from companion.zoo import measures
-from companion.zoo.architectures import (
-    decoded_landscapes,
-    landscape_codes,
-    landscape_reader,
-    told,
-)
+from companion.zoo.architectures import decoded_landscapes, landscape_codes, landscape_reader, told
 from companion.zoo.checkpoints import at_once
 from companion.zoo.drawing import CHUNK, SAMPLERS, ancestral, in_parts
 from companion.zoo.obedience import obeyed

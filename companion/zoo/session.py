@@ -91,12 +91,13 @@ class Run(Saved):
         parts = {each: part for each in names if (part := getattr(session, each)) is not None}
         super().__init__(path, settings, processes, save_every, **parts)
         self.name, self.session, self.first = name, session, processes.rank == 0
-        self.log = path.with_suffix(".jsonl")
         if path.exists():
             was = self.go_on()["commit"]
             if was != self.commit:
                 self.say(f"begun at commit {was}, continued at {self.commit}")
-        done = f"step {session.batches.step} of {session.num_steps}"
+        step, log = session.batches.step, path.with_suffix(".jsonl")
+        self.log = MetricsLog(log, step, session.images(step)) if self.first else None
+        done = f"step {step} of {session.num_steps}"
         self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
 
     def say(self, text: str) -> None:
@@ -107,8 +108,7 @@ class Run(Saved):
 
     def train(self, log_every: int) -> nn.Module:
         """Take all steps, and give what they made; Ctrl-C and SIGTERM wait for the one under way."""
-        session, step = self.session, self.session.batches.step
-        log = MetricsLog(self.log, step, session.images(step)) if self.first else None
+        session = self.session
         of_epoch: list[float] = []
         unlogged: list[float] = []
         bar = self.name if self.first and sys.stderr.isatty() else None
@@ -118,10 +118,10 @@ class Run(Saved):
                 epoch = number / session.batches.steps_per_epoch
                 of_epoch.append(loss)
                 unlogged.append(loss)
-                if log and (epoch.is_integer() or number % log_every == 0):
+                if self.log and (epoch.is_integer() or number % log_every == 0):
                     place = {"epoch": epoch, "seconds": 60 * self.minutes}
                     mean = statistics.fmean(unlogged)
-                    log.write(number, session.images(number), loss=mean, lr=rate, **place)
+                    self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
                     unlogged.clear()
                 if epoch.is_integer():
                     mean = statistics.fmean(of_epoch)
