@@ -94,12 +94,11 @@ def compare_scales(
     judge: DigitClassifier,
     num: int,
     scales: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0),
-    num_shown: int = 60,
     journal: Callable[..., Any] = at_once,
 ) -> Record:
     """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
 
-    The noise is the same at each scale. Of the images the first `num_shown` are kept, and of all of them
+    The noise is the same at each scale. Of the images the first 60 are kept, and of all of them
     the variance of the pixels within each class, summed over the pixels.
 
     Raises:
@@ -117,7 +116,7 @@ def compare_scales(
         features = judge.features(images)
         parts = (images[label == k].flatten(1) for k in range(10))
         found["features"].append(features.half())
-        found["samples"].append(levels_of(images[:num_shown]))
+        found["samples"].append(levels_of(images[:60]))
         found["spread"].append(torch.stack([part.var(0).sum() for part in parts]))
         found["hits"].append((judge.head(features).argmax(1) == label).double())
     tensors = {name: torch.stack(each) for name, each in found.items()}

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, singledispatch
 from typing import Any, NamedTuple
 
 import torch
@@ -80,20 +80,23 @@ def drawing(model: nn.Module, wish: Wish) -> Drawing:
         )
     if wish.scale is not None and wish.text is None and wish.guide is None:
         raise ValueError(f"scale belongs to a text or a guide; {wish.scale} was given without one")
-    if isinstance(model, Ddpm):
-        return _of_ddpm(model, wish)
-    if isinstance(model, LatentChain):
-        if wish.steps is not None or wish.sampler is not None:
-            raise ValueError(
-                f"steps and sampler belong to a diffusion model; {wish.name!r} is none"
-            )
-        return Drawing(partial(ancestral, model), torch.arange(wish.num), wish.num)
-    if isinstance(model, Flow | MeanFlow):
-        return _of_flow(model, wish)
+    return _drawing(model, wish)
+
+
+@singledispatch
+def _drawing(model: nn.Module, wish: Wish) -> Drawing:
     kind = type(model).__name__
     raise ValueError(f"name must be a model that generates; {wish.name!r} is a {kind}")
 
 
+@_drawing.register(LatentChain)
+def _of_chain(model: LatentChain, wish: Wish) -> Drawing:
+    if wish.steps is not None or wish.sampler is not None:
+        raise ValueError(f"steps and sampler belong to a diffusion model; {wish.name!r} is none")
+    return Drawing(partial(ancestral, model), torch.arange(wish.num), wish.num)
+
+
+@_drawing.register(Ddpm)
 def _of_ddpm(model: Ddpm, wish: Wish) -> Drawing:
     sampler = "ddim" if wish.sampler is None else wish.sampler
     checks.one_of(SAMPLERS, sampler=sampler)
@@ -126,6 +129,8 @@ def _guided(model: Ddpm, wish: Wish) -> Denoiser:
     return x_hat
 
 
+@_drawing.register(Flow)
+@_drawing.register(MeanFlow)
 def _of_flow(model: Flow | MeanFlow, wish: Wish) -> Drawing:
     if wish.sampler is not None:
         raise ValueError(f"sampler belongs to a diffusion model; {wish.name!r} is a flow")
@@ -142,9 +147,11 @@ def _of_flow(model: Flow | MeanFlow, wish: Wish) -> Drawing:
 
 def preview(model: nn.Module, x: Tensor) -> Tensor | None:
     """A few examples that a model draws, as many as x has, or x reconstructed; None of what only judges."""
-    if isinstance(model, LatentChain | Flow | MeanFlow):
-        return drawing(model, Wish(type(model).__name__, len(x), most=20))()
-    return model(x) if isinstance(model, Autoencoder) else None
+    if isinstance(model, Autoencoder):
+        return model(x)
+    if _drawing.dispatch(type(model)) is _drawing.dispatch(nn.Module):
+        return None
+    return drawing(model, Wish(type(model).__name__, len(x), most=20))()
 
 
 def in_parts(
@@ -158,7 +165,8 @@ def in_parts(
     def last(*part: Tensor) -> Tensor:
         return deque(sampler(*part), maxlen=1).pop()
 
-    return samplers.in_chunks(lambda *part: iter([journal(last, *part)]), chunk or CHUNK, *inputs)
+    parts = zip(*(values.split(chunk or CHUNK) for values in inputs), strict=True)
+    return torch.cat([journal(last, *part) for part in parts])
 
 
 def ancestral(

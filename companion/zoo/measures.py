@@ -37,9 +37,8 @@ class Measure:
         self, model: nn.Module, *examples: Shaped[Tensor, "batch ..."]
     ) -> Float[Tensor, "batch"]:
         """The values of a batch."""
-        if self.num_samples is None:
-            return self.function(model, *examples)
-        return self.function(model, *examples, num_samples=self.num_samples)
+        options = {} if self.num_samples is None else {"num_samples": self.num_samples}
+        return self.function(model, *examples, **options)
 
     def __str__(self) -> str:
         return self.text.format(num_samples=self.num_samples)

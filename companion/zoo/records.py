@@ -121,22 +121,20 @@ def record(
     checks.whole(2, 1_000_000, num=num, examples=examples)  # one has no standard error
     chosen, processes = recipe(name), Processes()
     checks.one_of(KINDS, kind=kind)
-    out = writable_folder(out)
+    out, made = writable_folder(out), KINDS[kind]
+    command = f"python -m companion record {name} --kind {kind}"
+    command += made.options.format(num=num, examples=examples)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
         folders = [*sorted(home for home in path_of(folder=folder).glob("*") if home.is_dir())]
+        command += f" --folder {Path(folder).name}"
         if not folders:
             raise ValueError(
                 f"folder must hold a folder for each training of both models; {folder} holds none"
             )
-    model, made = _network(name, folders[0]), KINDS[kind]
-    subject = Subject(chosen, model, folders, num, examples)
+    subject = Subject(chosen, _network(name, folders[0]), folders, num, examples)
     if not subject.is_one[made.needs]:
         raise ValueError(f"kind {kind!r} needs {made.needs}; {name!r} is none")
-    command = f"python -m companion record {name} --kind {kind}"
-    command += made.options.format(num=num, examples=examples)
-    if kind == "spacing" and folder is not None:
-        command += f" --folder {Path(folder).name}"
     settings = {"command": command, "sha256": read_card(name, folders[0]).sha256}
     path = out / f"{name}-{kind}.run"
     journal = Journal(path, settings, processes, resume)
