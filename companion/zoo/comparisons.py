@@ -202,17 +202,17 @@ def compare_sentences(
     """
     found: dict[str, Tensor] = {"scale": torch.tensor(scales)}
     for kind, held_out in (("seen", False), ("held out", True)):
-        each: dict[str, list[Tensor]] = defaultdict(list)
+        each: dict[str | float, list[Tensor]] = defaultdict(list)
         for seed in range(num_seeds):
             x, asked = landscapes(num, 100 + seed, held_out, model.origin.device)
             for scale in runtime.progress_bar(scales, f"{kind} {seed}"):
                 torch.manual_seed(seed)
                 for part in asked.split(CHUNK):
-                    each[f"{scale}"].append(journal(partial(obeyed, model, scale=scale), part))
+                    each[scale].append(journal(partial(obeyed, model, scale=scale), part))
             for way, images in (("real", x), ("decoded", decoded_landscapes(landscape_codes(x)))):
                 each[way].append(landscape_reader().read(images) == asked)
         ways = {way: torch.cat(parts).view(num_seeds, num, -1) for way, parts in each.items()}
-        found[kind] = torch.stack([ways[f"{scale}"] for scale in scales]).byte()
+        found[kind] = torch.stack([ways[scale] for scale in scales]).byte()
         found |= {f"{kind}: {way}": ways[way].byte() for way in ("real", "decoded")}
     right = found["held out"][list(scales).index(2.0)].double().mean(-1).flatten()
     metric = (
@@ -248,18 +248,12 @@ def compare_spacings(
 ) -> Record:
     """Draw by DDPMs and flows, each at the times of both, and measure how far their digits are from real ones.
 
-    Equal steps in t, such as DDIM's, or in u; Euler's steps for both, which are those of DDIM, and Heun's for the flow,
-    of which two calls of the network are one step. All begin at the same noise. Tensors are named by network and
-    times, such as "flow, even in u", and hold the `frechet_distance` from the training digits, less its bias, and its
-    standard error over the images: by view (features of a small classifier that is trained here, pixels), pair,
-    number of calls, and the two. "real" has that of ten random splits of all real digits, "accuracy" what the
-    classifier gets right of the test digits.
-
-    Args:
-        pairs: of each training, the DDPM and the flow, of digits with 8 x 8 pixels.
-        num: images to draw for each setting.
-        num_steps: how often a network may be called.
-        journal: keeps what is done.
+    A pair is of one training, on digits of 8 x 8 pixels. Equal steps in t, such as DDIM's, or in u; Euler's steps for
+    both, which are those of DDIM, and Heun's for the flow, of which two calls of the network are one step. All begin at
+    the same noise. Tensors are named by network and times, such as "flow, even in u", and hold the `frechet_distance`
+    from the training digits, less its bias, and its standard error over the images: by view (features of a small
+    classifier that is trained here, pixels), pair, number of calls, and the two. "real" has that of ten random splits
+    of all real digits, "accuracy" what the classifier gets right of the test digits.
     """
     train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
     judge = small_judge(train)
