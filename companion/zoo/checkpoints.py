@@ -245,7 +245,7 @@ def _read(path: Path) -> dict[str, Any]:
         )
     held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
     try:
-        state = _unpack(blob)
+        checks.instance(dict, state=(state := _unpack(blob)))
         for key, kind in held.items():
             checks.instance(kind, state=state[key])
     except Exception as error:  # of what else it may hold, torch says many things
