@@ -7,9 +7,7 @@ values: traced by `torch.compile`, on the meta device, or fake.
 
 import math
 import numbers as kinds
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +84,13 @@ def whole(low: int, high: int, /, **arguments: object) -> None:
     """Each argument is an integer from `low` to `high`; raises as `at_least` and `in_range`."""
     at_least(low, **arguments)
     in_range(low, high, **arguments)
+
+
+def one_of(accepted: Collection[str], /, **arguments: object) -> None:
+    """Each argument is one of these words; else a ValueError."""
+    for name, value in arguments.items():
+        if not isinstance(value, str) or value not in accepted:
+            raise ValueError(f"{name} must be one of {', '.join(accepted)}; {value!r} was given")
 
 
 def seed(number: Any) -> int:
@@ -385,16 +390,3 @@ def _given(value: object) -> str:
     kind = type(value).__name__
     article = "an" if kind[0] in "AEIOUaeiou" else "a"
     return text if len(text) < 80 and "\n" not in text else f"{article} {kind}"
-
-
-def folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set.
-
-    Raises:
-        ValueError: if it begins with ~ and the name of no user.
-    """
-    given = os.environ.get(variable)
-    try:
-        return Path(given).expanduser() if given else None
-    except RuntimeError as error:
-        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None

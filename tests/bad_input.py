@@ -335,6 +335,7 @@ CASES: dict[str, list[Case]] = {
         (checks.numbers, "1", "hold numbers; '1'"),
         (checks.function, 3, "be a function; 3"),
         (partial(checks.instance, nn.Module), 3, "be a module of torch; 3"),
+        *((partial(checks.one_of, ("a", "b")), v, f"be one of a, b; {v!r}") for v in ("c", "ab", "", 3)),
     )),
     *doors([*whole(0), (9, "lie in [0, 8]; 9 was")], lambda t: checks.whole(0, 8, t=t)),
     *doors(numbers("be below 2^64", 2**64)[:1], lambda seed: checks.seed(seed), lambda num: checks.at_least(1, num=num)),

@@ -19,6 +19,7 @@ from companion.ladders import mlp_ladder
 def test_good_input_passes() -> None:
     checks.at_least(1, num=1, steps=np.int64(3), size=torch.tensor(2))
     checks.sizes(1, hidden=(3,), levels=[2, 1])
+    checks.one_of({"a": 1, "b": 2}, word="b")
     checks.in_range(0, 1, eta=0, share=torch.tensor(1.0))
     checks.positive(std=1e-9, step=np.float32(2))
     checks.not_negative(beta=0, free_nats=3)

@@ -15,7 +15,7 @@ from companion.ddpm import Ddpm, image_ddpm, noise_errors
 from companion.flows import Flow
 from companion.networks.unet import UNet
 from companion.schedule import cosine_schedule, linear_schedule
-from companion.zoo import records, train, weights
+from companion.zoo import comparisons, records, train, weights
 from companion.zoo.comparisons import compare_scales, compare_spacings, compare_steps
 from companion.zoo.pretrained import pretrained
 from companion.zoo.recipes import RECIPES
@@ -61,8 +61,8 @@ def test_samples_come_with_the_errors_at_every_time(tmp_path, monkeypatch, unche
 
 @pytest.mark.parametrize("kind", ["steps", "guidance", "times"])
 def test_a_record_of_each_kind_has_a_name_of_its_own(tmp_path, monkeypatch, unchecked, kind):
-    monkeypatch.setattr(records, "compare_steps", partial(compare_steps, num_steps=(2,)))
-    monkeypatch.setattr(records, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
+    monkeypatch.setattr(comparisons, "compare_steps", partial(compare_steps, num_steps=(2,)))
+    monkeypatch.setattr(comparisons, "compare_scales", partial(compare_scales, scales=(0.0, 1.0)))
     network = partial(UNet, (1, 28, 28), 4, (1, 1), blocks=1, num_classes=10)
     schedule = linear_schedule(120, 0.001, 0.1)
     few = replace(RECIPES["ddpm-mnist-joint"], model=lambda: image_ddpm(network(), schedule))
@@ -92,7 +92,7 @@ def test_bits_are_measured_in_finer_steps(tmp_path, monkeypatch, unchecked):
 
 
 def test_a_record_of_spacings_is_one_of_all_trainings(tmp_path, monkeypatch, unchecked):
-    monkeypatch.setattr(records, "compare_spacings", partial(compare_spacings, num_steps=(2,)))
+    monkeypatch.setattr(comparisons, "compare_spacings", partial(compare_spacings, num_steps=(2,)))
     network = partial(UNet, (1, 8, 8), 4, (1,), blocks=1)
     models = {
         "ddpm-digits": lambda: image_ddpm(network(), linear_schedule(100, 0.001, 0.1), levels=17),

@@ -14,7 +14,7 @@ from companion.flows import Flow
 from companion.mean_flows import MeanFlow
 from companion.networks.unet import UNet
 from companion.zoo import pretrained
-from companion.zoo.architectures import digit_encoder
+from companion.zoo.architectures import _shipped
 from companion.zoo.recipes import RECIPES
 from companion.zoo.weights import card_names, read_card
 from companion.zoo.yourself import _draw, cost, train_it, use
@@ -53,11 +53,11 @@ def test_large_models_cost_arithmetic_and_their_short_training_is_short():
 
 
 def test_what_a_recipe_loads_is_not_counted():
-    digit_encoder.cache_clear()
+    _shipped.cache_clear()
     first = cost("ldm-mnist")
-    assert digit_encoder.cache_info().misses == 1
+    assert _shipped.cache_info().misses == 1
     assert cost("ldm-mnist") == first
-    assert digit_encoder.cache_info().misses == 1
+    assert _shipped.cache_info().misses == 1
 
 
 def test_scenes_are_counted_by_their_recipe_with_their_causes_as_labels():

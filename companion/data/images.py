@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion import checks
+from companion import checks, runtime
 
 
 class _Source(NamedTuple):
@@ -76,7 +76,6 @@ _SOURCES = {
     ),
 }
 _NAMES = (*_SOURCES, "digits")
-_SPLITS = ("train", "test")
 
 # How long to wait for an answer, and for a silent download to go on, in seconds.
 _ANSWER_TIMEOUT, _STALL_TIMEOUT = 5.0, 15.0
@@ -142,9 +141,8 @@ def load(
 
     Book: chapter 1.
     """
-    _check_name(name)
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {', '.join(_SPLITS)}; {split!r} was given")
+    checks.one_of(_NAMES, name=name)
+    checks.one_of(("train", "test"), split=split)
     checks.instance(bool, fallback=fallback)
     device = checks.device(device)
     fallback = fallback and name in ("mnist", "fashion_mnist")
@@ -211,7 +209,7 @@ def find(name: str) -> Path | None:
 
     Book: chapter 1.
     """
-    _check_name(name)
+    checks.one_of(_NAMES, name=name)
     if name == "digits":
         return None
     folders = (data_dir(), cache_dir())
@@ -242,7 +240,7 @@ def describe() -> list[Copy]:
 
 def data_dir() -> Path | None:
     """The folder $COMPANION_DATA, which may not exist; None if the variable is not set."""
-    return checks.folder_in("COMPANION_DATA")
+    return runtime.folder_in("COMPANION_DATA")
 
 
 def cache_dir() -> Path:
@@ -252,12 +250,7 @@ def cache_dir() -> Path:
     """
     from platformdirs import user_cache_path
 
-    return checks.folder_in("COMPANION_CACHE") or user_cache_path("companion")
-
-
-def _check_name(name: str) -> None:
-    if name not in _NAMES:
-        raise ValueError(f"name must be one of {', '.join(_NAMES)}; {name!r} was given")
+    return runtime.folder_in("COMPANION_CACHE") or user_cache_path("companion")
 
 
 def _missing(name: str, root: Path) -> list[str]:

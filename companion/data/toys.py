@@ -40,8 +40,7 @@ def toy_density(name: str) -> Distribution:
 
     Book: chapter 10.
     """
-    if not isinstance(name, str) or name not in TOYS:
-        raise ValueError(f"name must be one of {', '.join(TOYS)}; {name!r} was given")
+    checks.one_of(TOYS, name=name)
     return TOYS[name]()
 
 

@@ -1,10 +1,12 @@
 """The models of the recipes, where they are more than one call of a builder, and the latent space of a shipped VAE."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from companion import checks, runtime
 from companion.data import ATTRIBUTES, MAX_WORDS, SCENE_FACTORS, VOCABULARY, binarize
@@ -26,14 +28,12 @@ from companion.vae import Vae, conv_vae
 from companion.zoo.weights import load_weights
 
 
-def scene_vae() -> Vae:
-    """A VAE of `companion.data.scenes`; the colors' standard deviation is 0.16 there, and 0.1 here given z."""
-    return conv_vae(8, image_shape=(3, 32, 32), observation_model=GaussianLikelihood(0.1))
+def scene_vae(channels: int = 16) -> Vae:
+    """A VAE of `companion.data.scenes`; the colors' standard deviation is 0.16 there, and 0.1 here given z.
 
-
-def large_scene_vae() -> Vae:
-    """As `scene_vae`, with as many parameters as `scene_ddpm`, to compare samples of the two."""
-    return conv_vae(8, 64, (3, 32, 32), GaussianLikelihood(0.1))
+    With 64 channels it has as many parameters as `scene_ddpm`, to compare samples of the two.
+    """
+    return conv_vae(8, channels, (3, 32, 32), GaussianLikelihood(0.1))
 
 
 def color_vae() -> Vae:
@@ -150,23 +150,17 @@ def text_ddpm(side: int = 8, **sizes: int) -> Ddpm:
     return Ddpm(VPredictor(network, schedule), schedule, shape, schedule.beta)
 
 
-@cache
 def landscape_coder(side: int = 8) -> Vae:
     """The shipped first stage of landscapes, to be used and not trained, on `companion.runtime.device()`.
 
     It was trained on images of 32 x 32 pixels, maps of 8 x 8; its convolutions serve other sizes, too.
     """
-    vae = landscape_vae(side)
-    load_weights("vae-landscapes", vae.requires_grad_(False).eval())
-    return runtime.to_device(vae)
+    return _shipped("vae-landscapes", landscape_vae, side)
 
 
-@cache
 def landscape_reader() -> AttributeReader:
     """The shipped reader of landscapes, to be used and not trained, on `companion.runtime.device()`."""
-    reader = attribute_reader()
-    load_weights("reader-landscapes", reader.requires_grad_(False).eval())
-    return runtime.to_device(reader)
+    return _shipped("reader-landscapes", attribute_reader)
 
 
 def landscape_codes(
@@ -184,12 +178,16 @@ def decoded_landscapes(
     return landscape_coder(z.shape[-1]).likelihood(z.flatten(1)).mean
 
 
-@cache
 def digit_encoder() -> Vae:
     """The shipped VAE with 16 latents, to be used and not trained, on `companion.runtime.device()`."""
-    vae = conv_vae()
-    load_weights("conv-vae-mnist", vae.requires_grad_(False).eval())
-    return runtime.to_device(vae)
+    return _shipped("conv-vae-mnist", conv_vae)
+
+
+@cache
+def _shipped(name: str, build: Callable[..., nn.Module], *sizes: int) -> Any:
+    model = build(*sizes)
+    load_weights(name, model.requires_grad_(False).eval())
+    return runtime.to_device(model)
 
 
 def codes(x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 16"]:

@@ -105,8 +105,8 @@ def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
 class Saved:
     """A long computation that the first of several processes saves to a file now and then, and that goes on from it.
 
-    Without a path nothing is saved. The settings are what the results depend on. Two savings are `save_every` seconds
-    apart.
+    Without a path nothing is saved. The settings are what the results depend on, the parts all that changes, as for
+    `save_run`. Two savings are `save_every` seconds apart.
     """
 
     def __init__(
@@ -115,15 +115,11 @@ class Saved:
         settings: Mapping[str, Setting],
         processes: Processes,
         save_every: float,
+        **parts: Any,
     ) -> None:
         self.path, self.settings, self.processes = path, dict(settings), processes
-        self.save_every, self.commit = save_every, runtime.commit()
+        self.save_every, self.parts, self.commit = save_every, parts, runtime.commit()
         self.begun = self.saved = time.monotonic()
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """All that changes; where nothing else does, it is a journal."""
-        return {"journal": self}
 
     @property
     def minutes(self) -> float:
@@ -172,7 +168,7 @@ class Journal(Saved):
         resume: bool = False,
         save_every: float = 60.0,
     ) -> None:
-        super().__init__(path, settings, processes, save_every)
+        super().__init__(path, settings, processes, save_every, journal=self)
         self.results: list[Tensor] = []
         self.next, self.after = 0, random_state()
         if resume and (path is None or not path.exists()):
@@ -247,17 +243,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"path must be an undamaged file that save_run wrote; the checksum of {path} does not match its content"
         )
-    none = f"path must be an undamaged file that save_run wrote; {path} is none"
     held = {"settings": dict, "parts": dict, "cpu": torch.ByteTensor, "cuda": list}
     try:
-        state = _unpack(blob)
-        whole = isinstance(state, dict) and all(
-            isinstance(state[key], kind) for key, kind in held.items()
-        )
+        checks.instance(dict, state=(state := _unpack(blob)))
+        for key, kind in held.items():
+            checks.instance(kind, state=state[key])
     except Exception as error:  # of what else it may hold, torch says many things
-        raise ValueError(none) from error
-    if not whole:
-        raise ValueError(none)
+        raise ValueError(
+            f"path must be an undamaged file that save_run wrote; {path} is none"
+        ) from error
     return state
 
 

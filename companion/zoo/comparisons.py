@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from companion import checks, runtime
 from companion.data import Batches, Images, landscapes, load, nearest_scenes, scenes, to_unit
 from companion.ddpm import Ddpm
-from companion.denoisers import Denoiser, NoisePredictor
 from companion.flows import Flow, flow_sample, line_time
 from companion.guidance import guided
 from companion.metrics import Estimate, frechet_distance, jackknife, normal_fit
@@ -24,12 +23,7 @@ from companion.schedule import Schedule
 from companion.training import fit
 from companion.vae import Vae
 from companion.zoo import measures
-from companion.zoo.architectures import (
-    decoded_landscapes,
-    landscape_codes,
-    landscape_reader,
-    told,
-)
+from companion.zoo.architectures import decoded_landscapes, landscape_codes, landscape_reader, told
 from companion.zoo.checkpoints import at_once
 from companion.zoo.drawing import CHUNK, SAMPLERS, ancestral, in_parts
 from companion.zoo.obedience import obeyed
@@ -62,8 +56,7 @@ def compare_steps(
     tensors, sure = {}, []
     for steps, kind in itertools.product(num_steps, SAMPLERS):
         name, schedule = f"{kind} {steps}", model.schedule.evenly(steps)
-        sampler = partial(SAMPLERS[kind], model.denoiser, schedule, progress=name)
-        images = _images(journal, sampler, x_T)
+        images = _images(journal, name, SAMPLERS[kind], model.denoiser, schedule, x_T)
         features = judge.features(images)
         tensors[name] = features.half()
         sure.append(judge.head(features).softmax(1).amax(1).double())
@@ -82,14 +75,14 @@ def compare_times(model: Ddpm, num: int, journal: Callable[..., Any] = at_once) 
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     label = (torch.arange(num) % 10).to(x_T.device)
     tensors = {}
-    for kind, times in itertools.product(("beta-tilde", "ddim", "dpm-solver", "class"), SPACINGS):
-        name, of_class = f"{kind} {times}", kind == "class"
-        schedule = SPACINGS[times](model.schedule, 20 if of_class else 10)
-        if of_class:
-            sampler = _given(ddim_sample, partial(guided, network, scale=1.0), schedule, name)
-        else:
-            sampler = partial(SAMPLERS[kind], network, schedule, progress=name)
-        images = _images(journal, sampler, x_T, *([label] if of_class else []))
+    ways: dict[str, tuple[Any, ...]] = {
+        kind: (SAMPLERS[kind], network, 10, x_T) for kind in ("beta-tilde", "ddim", "dpm-solver")
+    }
+    ways["class"] = ddim_sample, partial(guided, network, scale=1.0), 20, x_T, label
+    for (kind, way), times in itertools.product(ways.items(), SPACINGS):
+        name, (sampler, denoiser, steps, *inputs) = f"{kind} {times}", way
+        schedule = SPACINGS[times](model.schedule, steps)
+        images = _images(journal, name, sampler, denoiser, schedule, *inputs)
         tensors[name] = no_digit_votes(images).byte()
     metric = "share of the samples that a judge takes for no digit, mean over both and all ways"
     return Record(tensors, torch.stack([*tensors.values()]).double().mean((0, 1)), metric)
@@ -101,12 +94,11 @@ def compare_scales(
     judge: DigitClassifier,
     num: int,
     scales: Sequence[float] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 9.0),
-    num_shown: int = 60,
     journal: Callable[..., Any] = at_once,
 ) -> Record:
     """Draw every class at every guidance scale by 20 DDIM steps, and keep what the classifier sees.
 
-    The noise is the same at each scale. Of the images the first `num_shown` are kept, and of all of them
+    The noise is the same at each scale. Of the images the first 60 are kept, and of all of them
     the variance of the pixels within each class, summed over the pixels.
 
     Raises:
@@ -119,13 +111,12 @@ def compare_scales(
     label = (torch.arange(num) % 10).to(x_T.device)
     found: dict[str, list[Tensor]] = defaultdict(list)  # an entry for each scale
     for scale in scales:
-        condition = partial(guided, network, scale=scale)
-        sampler = _given(ddim_sample, condition, schedule, f"scale {scale}")
-        images = _images(journal, sampler, x_T, label)
+        of_class = partial(guided, network, scale=scale)
+        images = _images(journal, f"scale {scale}", ddim_sample, of_class, schedule, x_T, label)
         features = judge.features(images)
         parts = (images[label == k].flatten(1) for k in range(10))
         found["features"].append(features.half())
-        found["samples"].append(levels_of(images[:num_shown]))
+        found["samples"].append(levels_of(images[:60]))
         found["spread"].append(torch.stack([part.var(0).sum() for part in parts]))
         found["hits"].append((judge.head(features).argmax(1) == label).double())
     tensors = {name: torch.stack(each) for name, each in found.items()}
@@ -159,16 +150,15 @@ def compare_with_renders(
     real, asked, _ = scenes(num, 1, device=model.origin.device)
     x_T = torch.randn(num, *model.x_shape).to(model.origin)
     ways: dict[str, tuple[Any, Any]] = {
-        "conditional": (ddim_sample, partial(_knowing, network)),
-        "fresh noise": (ddpm_sample, partial(_knowing, network)),
+        "conditional": (ddim_sample, partial(measures.knowing, network)),
+        "fresh noise": (ddpm_sample, partial(measures.knowing, network)),
         "guided": (ddim_sample, partial(guided, network, scale=2.0)),
     }
     drawn = {
-        name: _images(journal, _given(*way, schedule, name), x_T, told(asked))
-        for name, way in ways.items()
+        name: _images(journal, name, *way, schedule, x_T, told(asked)) for name, way in ways.items()
     }
-    unconditional = partial(ddpm_sample, network, schedule, progress="unconditional")
-    drawn["unconditional"] = _images(journal, unconditional, x_T)
+    name = "unconditional"
+    drawn[name] = _images(journal, name, ddpm_sample, network, schedule, x_T)
     means = in_parts(journal, partial(ancestral, vae), torch.arange(num), chunk=num)
     drawn["VAE"] = means.clamp(0, 1)  # a Gaussian's mean knows no bounds
     tensors, distances = {"asked": asked}, {}
@@ -176,7 +166,10 @@ def compare_with_renders(
         levels = levels_of(images)
         x = levels / 255  # as the record has them
         parts = runtime.progress_bar(x.split(CHUNK), name)
-        found = torch.cat([journal(_nearest, part) for part in parts])
+        nearest = [
+            journal(lambda part: torch.column_stack(nearest_scenes(part)), part) for part in parts
+        ]
+        found = torch.cat(nearest)
         causes, distances[name] = found[:, :-1], found[:, -1]
         tensors |= {f"{name}: causes": causes, f"{name}: distance": distances[name]}
         if name != "real":  # the renderer gives those
@@ -209,17 +202,17 @@ def compare_sentences(
     """
     found: dict[str, Tensor] = {"scale": torch.tensor(scales)}
     for kind, held_out in (("seen", False), ("held out", True)):
-        each: dict[str, list[Tensor]] = defaultdict(list)
+        each: dict[str | float, list[Tensor]] = defaultdict(list)
         for seed in range(num_seeds):
             x, asked = landscapes(num, 100 + seed, held_out, model.origin.device)
             for scale in runtime.progress_bar(scales, f"{kind} {seed}"):
                 torch.manual_seed(seed)
                 for part in asked.split(CHUNK):
-                    each[f"{scale}"].append(journal(partial(obeyed, model, scale=scale), part))
+                    each[scale].append(journal(partial(obeyed, model, scale=scale), part))
             for way, images in (("real", x), ("decoded", decoded_landscapes(landscape_codes(x)))):
                 each[way].append(landscape_reader().read(images) == asked)
         ways = {way: torch.cat(parts).view(num_seeds, num, -1) for way, parts in each.items()}
-        found[kind] = torch.stack([ways[f"{scale}"] for scale in scales]).byte()
+        found[kind] = torch.stack([ways[scale] for scale in scales]).byte()
         found |= {f"{kind}: {way}": ways[way].byte() for way in ("real", "decoded")}
     right = found["held out"][list(scales).index(2.0)].double().mean(-1).flatten()
     metric = (
@@ -228,36 +221,22 @@ def compare_sentences(
     return Record(found, right, metric)
 
 
-def _images(journal: Callable[..., Any], sampler: Callable[..., Any], *inputs: Tensor) -> Tensor:
-    """What a sampler draws, on [0, 1]."""
-    with runtime.autocast():
-        return to_unit(in_parts(journal, sampler, *inputs))
-
-
-def _knowing(network: NoisePredictor, causes: Tensor) -> Denoiser:
-    def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
-        return network(x_t, t, causes, *condition)
-
-    return x_hat
-
-
-def _given(
+def _images(
+    journal: Callable[..., Any],
+    name: str,
     sampler: Callable[..., Iterator[Tensor]],
-    denoiser: Callable[[Tensor], Denoiser],
+    denoiser: Any,
     schedule: Schedule,
-    progress: str,
-) -> Callable[[Tensor, Tensor], Iterator[Tensor]]:
-    """A sampler that is given labels beside x_T, from which the denoiser is made."""
+    x_T: Tensor,
+    *label: Tensor,
+) -> Tensor:
+    """What a sampler draws, on [0, 1]; where there are labels, they make the denoiser."""
 
-    def draw(x_T: Tensor, label: Tensor) -> Iterator[Tensor]:
-        return sampler(denoiser(label), schedule, x_T, progress=progress)
+    def draw(x_T: Tensor, *label: Tensor) -> Iterator[Tensor]:
+        return sampler(denoiser(*label) if label else denoiser, schedule, x_T, progress=name)
 
-    return draw
-
-
-def _nearest(images: Tensor) -> Tensor:
-    """The causes of the nearest scenes, and their squared distances in a last column."""
-    return torch.column_stack(nearest_scenes(images))
+    with runtime.autocast():
+        return to_unit(in_parts(journal, draw, x_T, *label))
 
 
 @torch.no_grad()
@@ -269,18 +248,12 @@ def compare_spacings(
 ) -> Record:
     """Draw by DDPMs and flows, each at the times of both, and measure how far their digits are from real ones.
 
-    Equal steps in t, such as DDIM's, or in u; Euler's steps for both, which are those of DDIM, and Heun's for the flow,
-    of which two calls of the network are one step. All begin at the same noise. Tensors are named by network and
-    times, such as "flow, even in u", and hold the `frechet_distance` from the training digits, less its bias, and its
-    standard error over the images: by view (features of a small classifier that is trained here, pixels), pair,
-    number of calls, and the two. "real" has that of ten random splits of all real digits, "accuracy" what the
-    classifier gets right of the test digits.
-
-    Args:
-        pairs: of each training, the DDPM and the flow, of digits with 8 x 8 pixels.
-        num: images to draw for each setting.
-        num_steps: how often a network may be called.
-        journal: keeps what is done.
+    A pair is of one training, on digits of 8 x 8 pixels. Equal steps in t, such as DDIM's, or in u; Euler's steps for
+    both, which are those of DDIM, and Heun's for the flow, of which two calls of the network are one step. All begin at
+    the same noise. Tensors are named by network and times, such as "flow, even in u", and hold the `frechet_distance`
+    from the training digits, less its bias, and its standard error over the images: by view (features of a small
+    classifier that is trained here, pixels), pair, number of calls, and the two. "real" has that of ten random splits
+    of all real digits, "accuracy" what the classifier gets right of the test digits.
     """
     train, test = (load("digits", split, device=runtime.device()) for split in ("train", "test"))
     judge = small_judge(train)
@@ -296,16 +269,13 @@ def compare_spacings(
     }
     noise = torch.randn(num, *train.images.shape[1:]).to(x.device)
     found: dict[str, list[Tensor]] = defaultdict(list)
-    for ddpm, flow in pairs:
-        of_pair: dict[str, list[Tensor]] = defaultdict(list)
-        for steps in num_steps:
-            for name, sampler in spaced_samplers(ddpm, flow, steps).items():
-                images = to_unit(in_parts(journal, sampler, noise)).clamp(0, 1)
-                each = [feature_gap(view(images), view(train.images)) for view in views]
-                of_pair[name].append(torch.tensor(each))
-        for name, rows in of_pair.items():
-            found[name].append(torch.stack(rows, 1))
-    tensors |= {name: torch.stack(each, 1) for name, each in found.items()}
+    for (ddpm, flow), steps in itertools.product(pairs, num_steps):
+        for name, sampler in spaced_samplers(ddpm, flow, steps).items():
+            images = to_unit(in_parts(journal, sampler, noise))
+            each = [feature_gap(view(images), view(train.images)) for view in views]
+            found[name].append(torch.tensor(each))
+    for name, gaps in found.items():
+        tensors[name] = torch.stack(gaps).unflatten(0, (len(pairs), -1)).movedim(2, 0)
     values = torch.cat([tensors[name][0, ..., 0].flatten() for name in found])
     metric = f"distance of {num} drawn digits from real ones, in a classifier's features, mean over all settings"
     return Record(tensors, values, metric)

@@ -85,50 +85,43 @@ def drawing(model: nn.Module, wish: Wish) -> Drawing:
 
 @singledispatch
 def _drawing(model: nn.Module, wish: Wish) -> Drawing:
-    """What draws from this kind of model."""
     kind = type(model).__name__
     raise ValueError(f"name must be a model that generates; {wish.name!r} is a {kind}")
 
 
 @_drawing.register(LatentChain)
-def _(model: LatentChain, wish: Wish) -> Drawing:
+def _of_chain(model: LatentChain, wish: Wish) -> Drawing:
     if wish.steps is not None or wish.sampler is not None:
         raise ValueError(f"steps and sampler belong to a diffusion model; {wish.name!r} is none")
     return Drawing(partial(ancestral, model), torch.arange(wish.num), wish.num)
 
 
 @_drawing.register(Ddpm)
-def _(model: Ddpm, wish: Wish) -> Drawing:
-    if wish.sampler not in (None, *SAMPLERS):
-        raise ValueError(
-            f"sampler must be one of {', '.join(SAMPLERS)}; {wish.sampler!r} was given"
-        )
+def _of_ddpm(model: Ddpm, wish: Wish) -> Drawing:
+    sampler = "ddim" if wish.sampler is None else wish.sampler
+    checks.one_of(SAMPLERS, sampler=sampler)
     if wish.steps is not None:
         checks.whole(2, model.schedule.num_steps, steps=wish.steps)
     steps = wish.steps or min(wish.most, model.schedule.num_steps)
-    sampler = SAMPLERS[wish.sampler or "ddim"]
-    denoiser = model.denoiser if wish.text is None else _of_text(model.denoiser, wish)
-    denoiser = denoiser if wish.guide is None else _away(model, wish)
-    draw = partial(sampler, denoiser, model.schedule.evenly(steps))
+    draw = partial(SAMPLERS[sampler], _guided(model, wish), model.schedule.evenly(steps))
     return Drawing(draw, model.prior(wish.num).sample(), CHUNK)
 
 
-def _away(model: Ddpm, wish: Wish) -> Denoiser:
-    """The denoiser, guided away from a weaker one where the class is decided: at the times of chapter 13."""
-    if not isinstance(wish.guide, Ddpm) or wish.guide.x_shape != model.x_shape:
-        kind = type(wish.guide).__name__
-        raise ValueError(
-            f"guide must be a diffusion model of x of shape {model.x_shape}; {kind} was given"
-        )
-    low, high = (share * model.schedule.num_steps for share in GUIDED)
+def _guided(model: Ddpm, wish: Wish) -> Denoiser:
+    """The denoiser, given a sentence, or guided away from a weaker one at the times of chapter 13."""
+    denoiser: Any = model.denoiser
     scale = SCALE if wish.scale is None else wish.scale
-    return extrapolated(model.denoiser, wish.guide.denoiser, scale, (low, high))
-
-
-def _of_text(denoiser: Any, wish: Wish) -> Denoiser:
-    """The denoiser of one sentence, for any number of examples."""
-    label = tokens([wish.text or ""]).to(runtime.device())
-    scale = SCALE if wish.scale is None else wish.scale
+    if wish.guide is not None:
+        if not isinstance(wish.guide, Ddpm) or wish.guide.x_shape != model.x_shape:
+            kind = type(wish.guide).__name__
+            raise ValueError(
+                f"guide must be a diffusion model of x of shape {model.x_shape}; {kind} was given"
+            )
+        low, high = (share * model.schedule.num_steps for share in GUIDED)
+        return extrapolated(denoiser, wish.guide.denoiser, scale, (low, high))
+    if wish.text is None:
+        return denoiser
+    label = tokens([wish.text]).to(runtime.device())
 
     def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
         return guided(denoiser, label.expand(len(x_t), -1), scale)(x_t, t, *condition)
@@ -137,20 +130,11 @@ def _of_text(denoiser: Any, wish: Wish) -> Denoiser:
 
 
 @_drawing.register(Flow)
-def _(model: Flow, wish: Wish) -> Drawing:
-    return _along(flow_sample, model, wish, wish.most)
-
-
 @_drawing.register(MeanFlow)
-def _(model: MeanFlow, wish: Wish) -> Drawing:
-    return _along(mean_flow_sample, model, wish, 1)
-
-
-def _along(
-    sampler: Callable[..., Iterator[Tensor]], model: Flow | MeanFlow, wish: Wish, usual: int
-) -> Drawing:
+def _of_flow(model: Flow | MeanFlow, wish: Wish) -> Drawing:
     if wish.sampler is not None:
         raise ValueError(f"sampler belongs to a diffusion model; {wish.name!r} is a flow")
+    sampler, usual = (flow_sample, wish.most) if isinstance(model, Flow) else (mean_flow_sample, 1)
     steps = usual if wish.steps is None else wish.steps
     checks.whole(1, 1_000_000, steps=steps)
     u = torch.linspace(1, 0, steps + 1)
@@ -161,22 +145,13 @@ def _along(
     return Drawing(follow, torch.randn(wish.num, *model.x_shape, device=runtime.device()), CHUNK)
 
 
-@singledispatch
 def preview(model: nn.Module, x: Tensor) -> Tensor | None:
     """A few examples that a model draws, as many as x has, or x reconstructed; None of what only judges."""
-    return None
-
-
-@preview.register(LatentChain)
-@preview.register(Flow)
-@preview.register(MeanFlow)
-def _(model: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(model, Autoencoder):
+        return model(x)
+    if _drawing.dispatch(type(model)) is _drawing.dispatch(nn.Module):
+        return None
     return drawing(model, Wish(type(model).__name__, len(x), most=20))()
-
-
-@preview.register(Autoencoder)
-def _(model: Autoencoder, x: Tensor) -> Tensor:
-    return model(x)
 
 
 def in_parts(

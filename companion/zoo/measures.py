@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from companion import checks
 from companion.data import rejects, to_unit, treated
 from companion.ddpm import Ddpm, single_step_elbo
+from companion.denoisers import Denoiser
 from companion.elbo import LatentChain, elbo_terms
 from companion.flows import Flow, flow_matching_loss
 from companion.masked import MaskedDiffusion, masked_step_elbo
@@ -35,9 +37,8 @@ class Measure:
         self, model: nn.Module, *examples: Shaped[Tensor, "batch ..."]
     ) -> Float[Tensor, "batch"]:
         """The values of a batch."""
-        if self.num_samples is None:
-            return self.function(model, *examples)
-        return self.function(model, *examples, num_samples=self.num_samples)
+        options = {} if self.num_samples is None else {"num_samples": self.num_samples}
+        return self.function(model, *examples, **options)
 
     def __str__(self) -> str:
         return self.text.format(num_samples=self.num_samples)
@@ -119,12 +120,18 @@ def squared_error_of_drawings(
 ) -> Float[Tensor, "batch"]:
     """Squared error of a scene drawn for these factors, summed over the image, with colors on [0, 1]."""
     checks.instance(Ddpm, model=model)
-
-    def denoiser(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
-        return model.denoiser(x_t, t, told(factors), *condition)
-
+    denoiser = knowing(model.denoiser, told(factors))
     *_, drawn = ddim_sample(denoiser, model.schedule.evenly(20), torch.randn_like(x))
     return (to_unit(drawn) - to_unit(x)).square().flatten(1).sum(1)
+
+
+def knowing(denoiser: Any, label: Tensor) -> Denoiser:
+    """The denoiser of a network that is told this label, without guidance."""
+
+    def x_hat(x_t: Tensor, t: Tensor, /, *condition: Tensor) -> Tensor:
+        return denoiser(x_t, t, label, *condition)
+
+    return x_hat
 
 
 def cross_entropy(

@@ -10,19 +10,11 @@ from torch import Tensor, nn
 from tyro.conf import Positional
 
 from companion import checks, runtime
+from companion.zoo import weights
 from companion.zoo.checkpoints import Journal, Setting
 from companion.zoo.drawing import SAMPLERS, Wish, drawing
 from companion.zoo.processes import Processes
 from companion.zoo.recipes import recipe
-from companion.zoo.weights import (
-    check_architecture,
-    check_finite,
-    load_weights,
-    path_of,
-    read_card,
-    writable_folder,
-    write_files,
-)
 
 __all__ = ["SAMPLERS", "pretrained", "sample", "use"]
 
@@ -41,8 +33,8 @@ def use(name: str, model: nn.Module | None) -> None:
         _YOURS.pop(name, None)
         return
     checks.instance(nn.Module, model=model)
-    check_architecture("the weights of this model", model.state_dict(), expected)
-    check_finite("the weights of this model", model.state_dict(), model)
+    weights.check_architecture("the weights of this model", model.state_dict(), expected)
+    weights.check_finite("the weights of this model", model.state_dict(), model)
     _YOURS[name] = model
 
 
@@ -64,7 +56,7 @@ def pretrained(
     if folder is None and name in _YOURS:
         model.load_state_dict(_YOURS[name].state_dict())
     else:
-        load_weights(name, model, folder)
+        weights.load_weights(name, model, folder)
     return model.to(device)
 
 
@@ -119,10 +111,9 @@ def sample(
     model, chosen = pretrained(name, folder, runtime.device()), recipe(name)
     if out is not None and len(chosen.data.x_shape) == 1:
         raise ValueError(f"out takes images; {name!r} draws points")
-    settings: dict[str, Setting] = {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
-    settings |= {"text": text, "scale": scale} if text is not None else {}
-    settings |= {"guide": guide, "scale": scale} if guide is not None else {}
-    settings |= {"name": name, "sha256": read_card(name, folder).sha256}
+    settings: dict[str, Setting] = {"name": name, "sha256": weights.read_card(name, folder).sha256}
+    settings |= {"num": num, "steps": steps, "sampler": sampler, "seed": seed}
+    settings |= {"text": text, "scale": scale, "guide": guide}
     path = None if out is None else out.with_suffix(".run")
     journal = Journal(path, settings, processes, resume)
     weaker = None if guide is None else pretrained(guide, None, runtime.device())
@@ -135,17 +126,17 @@ def sample(
 
         beside = io.BytesIO()
         save_image(x, beside, nrow=math.ceil(num**0.5), format="png")
-        write_files({out: beside.getvalue()})
+        weights.write_files({out: beside.getvalue()})
     journal.close()
     return x
 
 
 def _picture(given: Path | str) -> Path:
     """A file that can be written."""
-    out = path_of(out=given)
+    out = weights.path_of(out=given)
     if out.suffix != ".png":
         raise ValueError(f"out must be a file that ends in .png; {out} was given")
-    writable_folder(out.parent)
+    weights.writable_folder(out.parent)
     try:
         if out.is_dir() or (out.is_symlink() and not out.exists()):
             raise ValueError(f"out must be a file; {out} is a folder, or a link to nothing")

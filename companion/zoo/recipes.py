@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from companion import autoencoder
+from companion import autoencoder, checks
 from companion.data import binarize, to_symmetric, to_unit
 from companion.elbo import elbo_loss, importance_weighted_loss
 from companion.flows import flow_matching_loss
@@ -18,16 +18,7 @@ from companion.mean_flows import mean_flow_loss
 from companion.networks.classifier import DigitClassifier, ResidualDigitClassifier
 from companion.training import Loss
 from companion.vae import conv_vae, gray_cross_entropy_loss, mlp_vae
-from companion.zoo import architectures, measures, obedience
-from companion.zoo.losses import (
-    bound_loss,
-    joint_loss,
-    scene_loss,
-    simple_loss,
-    text_loss,
-    three_parts_loss,
-    v_loss,
-)
+from companion.zoo import architectures, losses, measures, obedience
 from companion.zoo.measures import Measure
 from companion.zoo.sources import CIFAR10, DIGITS, LANDSCAPES, MIXTURE, MNIST, SCENES, Source
 
@@ -91,8 +82,7 @@ class Recipe:
 
 def recipe(name: str) -> Recipe:
     """The recipe of this name; raises ValueError if there is none."""
-    if not isinstance(name, str) or name not in RECIPES:
-        raise ValueError(f"name must be one of {', '.join(RECIPES)}; {name!r} was given")
+    checks.one_of(RECIPES, name=name)
     return RECIPES[name]
 
 
@@ -125,29 +115,16 @@ SCENE_VAE = partial(
     schedule=cosine,
 )
 
+# Last epochs on the importance-weighted bound, or as many on the bound.
+IWAE = partial(BINARY_MNIST, mlp_vae, epochs=24, start="vae-mnist")
+FIFTY = partial(importance_weighted_loss, num_samples=50)
+
 LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
 LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=90, batch_size=256, start="hvae-mnist")
 
-# Its samples are dear: all test images would take a core about twenty minutes.
-CONV_LADDER = partial(
-    BINARY_MNIST,
-    conv_ladder,
-    elbo_loss,
-    metric=LIKELIHOOD(
-        "minus log p(x) of the first 2000 binarized test images, in nats, "
-        "estimated by L_{num_samples}"
-    ),
-    num_test=2000,
-    epochs=40,
-    batch_size=128,
-    lr=2e-3,
-    options=warming,
-    ema=0.999,
-)
-
 DDPM = partial(
     Recipe,
-    loss=v_loss,
+    loss=losses.v_loss,
     metric=Measure(measures.bits_of_elbo, BITS_OF_BOUND.format(256)),
     batch_size=64,
     schedule=cosine,
@@ -161,7 +138,7 @@ TEXT = partial(
     DDPM,
     data=LANDSCAPES,
     model=architectures.text_ddpm,
-    loss=text_loss,
+    loss=losses.text_loss,
     metric=Measure(
         obedience.disobeyed,
         "fraction of the attributes that a landscape, drawn in 20 DDIM steps at guidance scale 2 for a sentence "
@@ -170,7 +147,6 @@ TEXT = partial(
     labels=True,
     num_test=500,
     epochs=12,
-    lr=1e-3,
     ema=0.9995,
     prepare=architectures.landscape_codes,
     restore=architectures.decoded_landscapes,
@@ -179,11 +155,14 @@ TEXT = partial(
 # One network for digits with and without their class.
 JOINT = partial(DDPM, MNIST, architectures.joint_ddpm, labels=True, ema=0.9995)
 
-INSTANT = Measure(
-    measures.instant_velocity_error,
-    "squared error of the velocity, the average of no step, summed over dimensions, from 8 times",
-)
-MEAN_FLOW: dict[str, Any] = {"loss": mean_flow_loss, "metric": INSTANT}
+SMALL = partial(DDPM, DIGITS, epochs=400, lr=2e-3)
+MEAN_FLOW: dict[str, Any] = {
+    "loss": mean_flow_loss,
+    "metric": Measure(
+        measures.instant_velocity_error,
+        "squared error of the velocity, the average of no step, summed over dimensions, from 8 times",
+    ),
+}
 
 POINTS = partial(
     DDPM,
@@ -220,15 +199,11 @@ RECIPES = {
     "vae-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=1000),
     "vae2d-mnist": BINARY_MNIST(partial(mlp_vae, latent_dim=2), elbo_loss, epochs=200, lr=2e-3),
     "conv-vae-mnist": BINARY_MNIST(conv_vae, elbo_loss, epochs=100),
-    "iwae-mnist": BINARY_MNIST(
-        mlp_vae, partial(importance_weighted_loss, num_samples=50), epochs=24, start="vae-mnist"
-    ),
+    "iwae-mnist": IWAE(FIFTY),
     # And more of them, to tell whether they are what is missing.
-    "iwae-mnist-more": BINARY_MNIST(
-        mlp_vae, partial(importance_weighted_loss, num_samples=50), epochs=40, start="iwae-mnist"
-    ),
+    "iwae-mnist-more": IWAE(FIFTY, epochs=40, start="iwae-mnist"),
     # As long as the former with K = 1, to tell what the further epochs do.
-    "iwae1-mnist": BINARY_MNIST(mlp_vae, elbo_loss, epochs=24, start="vae-mnist"),
+    "iwae1-mnist": IWAE(elbo_loss),
     "hvae-mnist": LADDER(mlp_ladder),
     # The same recipe with fewer levels, to compare with.
     "hvae2-mnist": LADDER(partial(mlp_ladder, (64, 32), (512, 256))),
@@ -240,7 +215,19 @@ RECIPES = {
     # Last epochs on the importance-weighted bound, and as many on the bound.
     "iw-hvae-mnist": LAST_OF_LADDER(partial(importance_weighted_loss, num_samples=10)),
     "iw1-hvae-mnist": LAST_OF_LADDER(elbo_loss),
-    "conv-hvae-mnist": CONV_LADDER(),
+    # Its samples are dear: all test images would take a core about twenty minutes.
+    "conv-hvae-mnist": LADDER(
+        conv_ladder,
+        metric=LIKELIHOOD(
+            "minus log p(x) of the first 2000 binarized test images, in nats, "
+            "estimated by L_{num_samples}"
+        ),
+        num_test=2000,
+        epochs=40,
+        batch_size=128,
+        lr=2e-3,
+        ema=0.999,
+    ),
     # Last epochs of the convolutional ladder on the importance-weighted bound.
     "iw-conv-hvae-mnist": BINARY_MNIST(
         conv_ladder,
@@ -265,36 +252,32 @@ RECIPES = {
     ),
     "ddpm-mnist": DDPM(MNIST, architectures.mnist_ddpm, epochs=16),
     # Of half the digits it is told the class.
-    "ddpm-mnist-joint": JOINT(loss=joint_loss, epochs=24),
+    "ddpm-mnist-joint": JOINT(loss=losses.joint_loss, epochs=24),
     # More epochs from its weights, most of them spent where the digit is decided, or next to the data.
-    "ddpm-mnist-long": JOINT(loss=three_parts_loss, epochs=27, lr=5e-4, start="ddpm-mnist-joint"),
+    "ddpm-mnist-long": JOINT(
+        loss=losses.three_parts_loss, epochs=27, lr=5e-4, start="ddpm-mnist-joint"
+    ),
     # A smaller one that has learned little, for autoguidance.
-    "guide-mnist": DDPM(MNIST, architectures.guide_ddpm, loss=joint_loss, epochs=2, labels=True),
+    "guide-mnist": DDPM(
+        MNIST, architectures.guide_ddpm, loss=losses.joint_loss, epochs=2, labels=True
+    ),
     # As Ho et al. train: the network estimates the noise.
-    "ddpm-digits": DDPM(
-        DIGITS,
+    "ddpm-digits": SMALL(
         architectures.digits_ddpm,
-        loss=simple_loss,
+        loss=losses.simple_loss,
         metric=Measure(measures.bits_of_elbo, BITS_OF_BOUND.format(17)),
-        epochs=400,
-        lr=2e-3,
     ),
     # As ddpm-digits: only what the network learns is another, and when it is asked.
-    "flow-digits": DDPM(
-        DIGITS,
+    "flow-digits": SMALL(
         architectures.digits_flow,
         loss=flow_matching_loss,
         metric=Measure(
             measures.velocity_error,
             "squared error of the velocity of a test image, summed over its pixels, from 8 times",
         ),
-        epochs=400,
-        lr=2e-3,
     ),
     # As flow-digits, but what the network learns leads from noise to a digit in one step.
-    "mean-flow-digits": DDPM(
-        DIGITS, architectures.digits_mean_flow, **MEAN_FLOW, epochs=1000, lr=2e-3
-    ),
+    "mean-flow-digits": SMALL(architectures.digits_mean_flow, **MEAN_FLOW, epochs=1000),
     # In the latent space of a VAE.
     "ldm-mnist": DDPM(
         MNIST,
@@ -308,9 +291,9 @@ RECIPES = {
         prepare=architectures.codes,
         restore=architectures.decoded,
     ),
-    "ddpm-toy2d": POINTS(loss=simple_loss),
+    "ddpm-toy2d": POINTS(loss=losses.simple_loss),
     # The same training, of which the weights of the loss alone differ.
-    "ddpm-toy2d-bound": POINTS(loss=bound_loss),
+    "ddpm-toy2d-bound": POINTS(loss=losses.bound_loss),
     "mean-flow-toy2d": POINTS(model=architectures.toy_mean_flow, **MEAN_FLOW),
     # It judges what the models draw.
     "classifier-mnist": CLASSIFIER(
@@ -351,7 +334,7 @@ RECIPES = {
     "ddpm-scenes": DDPM(
         replace(SCENES, num=60_000),
         architectures.scene_ddpm,
-        loss=scene_loss,
+        loss=losses.scene_loss,
         metric=Measure(
             measures.squared_error_of_drawings,
             "squared error of an image drawn in 20 DDIM steps for the causes of a test image, "
@@ -395,6 +378,6 @@ RECIPES = {
     "large-vae-scenes": replace(
         SCENE_VAE(options=relaxing, epochs=90, lr=5e-4, ema=0.9995),
         data=replace(SCENES, num=60_000),
-        model=architectures.large_scene_vae,
+        model=partial(architectures.scene_vae, 64),
     ),
 }

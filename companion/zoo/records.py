@@ -1,10 +1,9 @@
 """Records: what a chapter shows of hundreds of samples, drawn once, with a measurement on a card."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -19,17 +18,9 @@ from companion.flows import Flow
 from companion.metrics import frechet_distance, jackknife, normal_fit
 from companion.networks.classifier import DigitClassifier
 from companion.refinement import in_finer_steps
+from companion.zoo import comparisons
 from companion.zoo.checkpoints import Journal, at_once
-from companion.zoo.comparisons import (
-    Record,
-    compare_scales,
-    compare_sentences,
-    compare_spacings,
-    compare_steps,
-    compare_times,
-    compare_with_renders,
-    levels_of,
-)
+from companion.zoo.comparisons import Record, levels_of
 from companion.zoo.drawing import ancestral, in_parts
 from companion.zoo.measures import bits_of_elbo
 from companion.zoo.pretrained import pretrained
@@ -41,11 +32,9 @@ from companion.zoo.weights import RecordCard, path_of, read_card, save_tensors, 
 Folder = Path | str | None
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """What a record is made of: trained weights and their recipe, and how much is drawn or measured."""
 
-    name: str
     recipe: Recipe
     model: Any
     folders: Sequence[Folder]  # one; for "spacing" one for each training
@@ -56,19 +45,27 @@ class Subject:
         """The images of a split, as the model is given them."""
         return self.recipe.prepare(self.recipe.examples(split)[0])
 
-    def is_diffusion(self, of_digits: bool = False) -> bool:
-        """Whether the model is a diffusion model of images, or of digits."""
-        shape = getattr(self.model, "x_shape", ())
-        digits = not of_digits or shape == (1, 28, 28)
-        return isinstance(self.model, Ddpm) and len(shape) == 3 and digits
+    @property
+    def is_one(self) -> dict[str, bool]:
+        """What the model is, in words, and what it is not."""
+        shape, data = getattr(self.model, "x_shape", ()), self.recipe.data.name
+        of_images = isinstance(self.model, Ddpm) and len(shape) == 3
+        of_digits = of_images and shape == (1, 28, 28)
+        return {
+            "a diffusion model of images": of_images,
+            "a diffusion model of digits": of_digits,
+            "a diffusion model of digits and their classes": of_digits and self.recipe.labels,
+            "a diffusion model of scenes": of_images and data == "scenes",
+            "a diffusion model of landscapes": of_images and data == "landscapes",
+            "a flow of small digits": isinstance(self.model, Flow),
+            "a classifier of digits": isinstance(self.model, DigitClassifier),
+        }
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of record: the model it needs, in words and by a test, and what draws it from its subject."""
+class Kind(NamedTuple):
+    """A kind of record: the model it needs, one of the words of `Subject.is_one`, and what draws it."""
 
     needs: str
-    fits: Callable[[Subject], bool]
     draw: Callable[[Subject], Callable[..., Record]]
     options: str = " --num {num}"  # of the command
 
@@ -123,24 +120,21 @@ def record(
     """
     checks.whole(2, 1_000_000, num=num, examples=examples)  # one has no standard error
     chosen, processes = recipe(name), Processes()
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}; {kind!r} was given")
-    out = writable_folder(out)
+    checks.one_of(KINDS, kind=kind)
+    out, made = writable_folder(out), KINDS[kind]
+    command = f"python -m companion record {name} --kind {kind}"
+    command += made.options.format(num=num, examples=examples)
     folders: list[Folder] = [folder]
     if kind == "spacing" and folder is not None:
         folders = [*sorted(home for home in path_of(folder=folder).glob("*") if home.is_dir())]
+        command += f" --folder {Path(folder).name}"
         if not folders:
             raise ValueError(
                 f"folder must hold a folder for each training of both models; {folder} holds none"
             )
-    model = pretrained(name, folders[0], runtime.device())
-    subject, made = Subject(name, chosen, model, folders, num, examples), KINDS[kind]
-    if not made.fits(subject):
+    subject = Subject(chosen, _network(name, folders[0]), folders, num, examples)
+    if not subject.is_one[made.needs]:
         raise ValueError(f"kind {kind!r} needs {made.needs}; {name!r} is none")
-    command = f"python -m companion record {name} --kind {kind}"
-    command += made.options.format(num=num, examples=examples)
-    if kind == "spacing" and folder is not None:
-        command += f" --folder {Path(folder).name}"
     settings = {"command": command, "sha256": read_card(name, folders[0]).sha256}
     path = out / f"{name}-{kind}.run"
     journal = Journal(path, settings, processes, resume)
@@ -239,50 +233,45 @@ def _bits(of: Subject) -> Callable[..., Record]:
 
 def _scenes(of: Subject) -> Callable[..., Record]:
     vae, train = _network("vae-scenes"), of.recipe.examples("train")[0]
-    return partial(compare_with_renders, of.model, vae, train, of.num)
+    return partial(comparisons.compare_with_renders, of.model, vae, train, of.num)
 
 
 def _spacing(of: Subject) -> Callable[..., Record]:
     pairs = [(_network("ddpm-digits", home), _network("flow-digits", home)) for home in of.folders]
-    return partial(compare_spacings, pairs, of.num)
+    return partial(comparisons.compare_spacings, pairs, of.num)
 
 
-OF_CLASSES: tuple[str, Callable[[Subject], bool]] = (
-    "a diffusion model of digits and their classes",
-    lambda of: of.is_diffusion(of_digits=True) and of.recipe.labels,
-)
 KINDS = {
     "samples": Kind(
         "a diffusion model of images",
-        Subject.is_diffusion,
         lambda of: partial(samples_and_errors, of.model, of.split("test")[: of.examples], of.num),
         " --num {num} --examples {examples}",
     ),
-    "bits": Kind("a diffusion model of images", Subject.is_diffusion, _bits),
+    "bits": Kind("a diffusion model of images", _bits),
     "steps": Kind(
         "a diffusion model of digits",
-        lambda of: of.is_diffusion(of_digits=True),
-        lambda of: partial(compare_steps, of.model, _network("classifier-mnist"), of.num),
+        lambda of: partial(
+            comparisons.compare_steps, of.model, _network("classifier-mnist"), of.num
+        ),
     ),
     "guidance": Kind(
-        *OF_CLASSES,
-        lambda of: partial(compare_scales, of.model, _network("classifier-mnist"), of.num),
+        "a diffusion model of digits and their classes",
+        lambda of: partial(
+            comparisons.compare_scales, of.model, _network("classifier-mnist"), of.num
+        ),
     ),
-    "times": Kind(*OF_CLASSES, lambda of: partial(compare_times, of.model, of.num)),
-    "scenes": Kind(
-        "a diffusion model of scenes",
-        lambda of: of.is_diffusion() and of.recipe.data.name == "scenes",
-        _scenes,
+    "times": Kind(
+        "a diffusion model of digits and their classes",
+        lambda of: partial(comparisons.compare_times, of.model, of.num),
     ),
+    "scenes": Kind("a diffusion model of scenes", _scenes),
     "sentences": Kind(
         "a diffusion model of landscapes",
-        lambda of: of.is_diffusion() and of.recipe.data.name == "landscapes",
-        lambda of: partial(compare_sentences, of.model, of.num),
+        lambda of: partial(comparisons.compare_sentences, of.model, of.num),
     ),
-    "spacing": Kind("a flow of small digits", lambda of: isinstance(of.model, Flow), _spacing),
+    "spacing": Kind("a flow of small digits", _spacing),
     "reference": Kind(
         "a classifier of digits",
-        lambda of: isinstance(of.model, DigitClassifier),
         lambda of: partial(reference, of.model, *map(of.split, ("train", "test"))),
         "",
     ),

@@ -60,8 +60,7 @@ def train(
             is tried first, or another of several processes is lost.
         FloatingPointError: if the training diverges.
     """
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
-    chosen, changed = _changed(recipe(name), given)
+    chosen, changed = _changed(recipe(name), epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
     checks.not_negative(save_every=save_every)
     checks.at_least(1, log_every=log_every)
     processes, examples = Processes(), chosen.examples("train")
@@ -113,22 +112,18 @@ def _check_files(name: str, out: Path, unfinished: Path, resume: bool) -> None:
         raise ValueError(f"{out} holds weights of {name}; delete them, or choose another --out")
 
 
-def _changed(chosen: Recipe, given: dict[str, Any]) -> tuple[Recipe, str]:
+def _changed(own: Recipe, **given: Any) -> tuple[Recipe, str]:
     """The recipe with what is given in place of its own, and the options that say so."""
-    given = {option: value for option, value in given.items() if value is not None}
-    counts = {option: given[option] for option in ("epochs", "batch_size") if option in given}
-    if counts:
-        checks.whole(1, 1_000_000, **counts)
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen, changed = replace(own, **given), ""
+    checks.whole(1, 1_000_000, epochs=chosen.epochs, batch_size=chosen.batch_size)
+    checks.seed(chosen.seed)
     if "lr" in given:
-        checks.positive(lr=given["lr"])
-    if "seed" in given:
-        checks.seed(given["seed"])
-    options = (
-        f" --{option.replace('_', '-')} {value}"
-        for option, value in given.items()
-        if value != getattr(chosen, option)
-    )
-    return replace(chosen, **given), "".join(options)
+        checks.positive(lr=chosen.lr)
+    for name, value in given.items():
+        if value != getattr(own, name):
+            changed += f" --{name.replace('_', '-')} {value}"
+    return chosen, changed
 
 
 def evaluate(

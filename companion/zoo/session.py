@@ -78,9 +78,6 @@ class Session:
         return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
 
 
-PARTS = ("model", "optimizer", "batches", "rates", "ema")
-
-
 class Run(Saved):
     """A training that goes on from its file, if that is there, and says how far it is."""
 
@@ -90,21 +87,18 @@ class Run(Saved):
         fields = ("epochs", "batch_size", "lr", "ema", "start", "seed")
         settings: dict[str, Setting] = {"recipe": name, "data": session.chosen.data.name}
         settings |= {field: getattr(session.chosen, field) for field in fields}
-        super().__init__(path, settings, processes, save_every)
+        names = ("model", "optimizer", "batches", "rates", "ema")
+        parts = {each: part for each in names if (part := getattr(session, each)) is not None}
+        super().__init__(path, settings, processes, save_every, **parts)
         self.name, self.session, self.first = name, session, processes.rank == 0
-        self.log = path.with_suffix(".jsonl")
         if path.exists():
             was = self.go_on()["commit"]
             if was != self.commit:
                 self.say(f"begun at commit {was}, continued at {self.commit}")
-        done = f"step {session.batches.step} of {session.num_steps}"
+        step, log = session.batches.step, path.with_suffix(".jsonl")
+        self.log = MetricsLog(log, step, session.images(step)) if self.first else None
+        done = f"step {step} of {session.num_steps}"
         self.say(f"{done} on {runtime.device_name()}{processes}, {runtime.scale()} scale")
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """All that changes during the training."""
-        parts = {name: getattr(self.session, name) for name in PARTS}
-        return {name: part for name, part in parts.items() if part is not None}
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar; the first of several processes speaks for all."""
@@ -114,39 +108,27 @@ class Run(Saved):
 
     def train(self, log_every: int) -> nn.Module:
         """Take all steps, and give what they made; Ctrl-C and SIGTERM wait for the one under way."""
-        session, losses = self.session, _Losses(self, log_every)
+        session = self.session
+        of_epoch: list[float] = []
+        unlogged: list[float] = []
         bar = self.name if self.first and sys.stderr.isatty() else None
         with signals() as received:
-            for step, rate in session.steps(self.processes, bar):
-                loss, stop = self.processes.agree(step.loss, bool(received))
-                losses.add(step.number, loss, rate)
-                done = f"{self.name}: saved after step {step.number} of {session.num_steps}"
+            for (number, own), rate in session.steps(self.processes, bar):
+                loss, stop = self.processes.agree(own, bool(received))
+                epoch = number / session.batches.steps_per_epoch
+                of_epoch.append(loss)
+                unlogged.append(loss)
+                if self.log and (epoch.is_integer() or number % log_every == 0):
+                    place = {"epoch": epoch, "seconds": 60 * self.minutes}
+                    mean = statistics.fmean(unlogged)
+                    self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
+                    unlogged.clear()
+                if epoch.is_integer():
+                    mean = statistics.fmean(of_epoch)
+                    text = f"mean loss of the last {len(of_epoch)} steps {mean:.4g}"
+                    self.say(f"epoch {epoch:.0f} of {session.chosen.epochs}: {text}")
+                    of_epoch.clear()
+                done = f"{self.name}: saved after step {number} of {session.num_steps}"
                 # After the last step, too, since the measurement can be stopped as well.
-                self.keep(stop, done, now=step.number == session.num_steps)
+                self.keep(stop, done, now=number == session.num_steps)
         return session.best
-
-
-class _Losses:
-    """The losses of a run, whose means go to its log, and to a line for each epoch."""
-
-    def __init__(self, run: Run, log_every: int) -> None:
-        self.run, self.log_every, step = run, log_every, run.session.batches.step
-        self.of_epoch: list[float] = []
-        self.unlogged: list[float] = []
-        self.log = MetricsLog(run.log, step, run.session.images(step)) if run.first else None
-
-    def add(self, number: int, loss: float, rate: float) -> None:
-        """The loss of a step, and the learning rate that it had."""
-        session = self.run.session
-        epoch = number / session.batches.steps_per_epoch
-        self.of_epoch.append(loss)
-        self.unlogged.append(loss)
-        if self.log and (epoch.is_integer() or number % self.log_every == 0):
-            place = {"epoch": epoch, "seconds": 60 * self.run.minutes}
-            mean = statistics.fmean(self.unlogged)
-            self.log.write(number, session.images(number), loss=mean, lr=rate, **place)
-            self.unlogged.clear()
-        if epoch.is_integer():
-            text = f"mean loss of the last {len(self.of_epoch)} steps {statistics.fmean(self.of_epoch):.4g}"
-            self.run.say(f"epoch {epoch:.0f} of {session.chosen.epochs}: {text}")
-            self.of_epoch.clear()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from companion import runtime
+from companion import checks, runtime
 from companion.data import ATTRIBUTES, SCENE_FACTORS, landscapes, load, scenes, toy_density
 
 
@@ -36,7 +36,7 @@ class Scenes(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, 0) if _trains(split) else (2_000, 1)
+        num, seed = _drawn(self, split, 2_000)
         return scenes(num, seed, device=runtime.device())[:2]
 
 
@@ -50,7 +50,7 @@ class Landscapes(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, self.seed) if _trains(split) else (2_000, self.seed + 1)
+        num, seed = _drawn(self, split, 2_000, self.seed)
         return tuple(landscapes(num, seed, self.held_out, runtime.device(), self.pixels))
 
 
@@ -59,16 +59,16 @@ class Toy(Source):
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """As of every source."""
-        num, seed = (self.num, 0) if _trains(split) else (10_000, 1)
+        num, seed = _drawn(self, split, 10_000)
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.manual_seed(seed)
             return (toy_density(self.name).sample([num]).to(runtime.device()),)
 
 
-def _trains(split: str) -> bool:
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be one of train, test; {split!r} was given")
-    return split == "train"
+def _drawn(source: Source, split: str, num_test: int, seed: int = 0) -> tuple[int, int]:
+    """How many examples are drawn for a split, and from which seed."""
+    checks.one_of(("train", "test"), split=split)
+    return (source.num, seed) if split == "train" else (num_test, seed + 1)
 
 
 MNIST = Source("mnist", (1, 28, 28), 60_000)

@@ -266,13 +266,12 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())
         for path in contents:
             os.replace(unfinished[path], path)
-    except BaseException as error:
+    except OSError as error:
+        raise OSError(f"could not write {path}: {error.strerror}") from error
+    finally:
         for each in unfinished.values():
             with contextlib.suppress(OSError):  # a folder that is none holds no file
                 each.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(f"could not write {path}: {error.strerror}") from error
-        raise
     # Windows cannot open a folder, and needs no flush of it.
     with contextlib.suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -309,7 +308,15 @@ def _load(
     if name not in (accepted := card_names(kind, given)):
         raise ValueError(f"name must be one of the {what} {accepted}; {name!r} was given")
     what = f"the {what} {name!r}"
-    card = _parse(kind, (folder / f"{name}.json").read_bytes(), name, what)
+    try:
+        fields = json.loads((folder / f"{name}.json").read_bytes())
+        card = kind(**fields)
+        if card.name != name:
+            raise ValueError(f"its name is {card.name!r}")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"the card of {what} must be JSON with the fields of {kind.__name__}; {error}"
+        ) from error
     file = folder / f"{name}.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{what} have a card, but their file {file} is missing")
@@ -324,17 +331,3 @@ def _load(
         return safetensors.torch.load(blob), card
     except safetensors.SafetensorError as error:
         raise ValueError(f"{what} must be a safetensors file; {file} is none: {error}") from error
-
-
-def _parse(kind: type[AnyCard], text: bytes, name: str, what: str) -> AnyCard:
-    """A card from its JSON, every field of the type that the card says."""
-    try:
-        fields = json.loads(text)
-        card = kind(**fields)
-        if card.name != name:
-            raise ValueError(f"its name is {card.name!r}")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"the card of {what} must be JSON with the fields of {kind.__name__}; {error}"
-        ) from error
-    return card

@@ -107,19 +107,14 @@ def excess_of_votes(
 ) -> Unrecognized:
     """`unrecognized` of images whose `no_digit_votes` are known, such as those of a record. Book: chapter 11."""
     if baseline is None:
-        of_real = [_of_test_digits(name) for name in JUDGES]
+        cards = [read_card(name) for name in JUDGES]
+        of_real = [Estimate(card.metric_value, card.metric_se) for card in cards]  # type: ignore[arg-type]
     else:
         of_real = [_mean(each) for each in baseline]
     # The judges mostly agree on real digits: the error of their mean is at most the mean of their errors.
     both = Estimate(*torch.tensor(of_real, dtype=torch.double).mean(0).tolist())
     each = tuple(_less(_mean(v), real) for v, real in zip(votes, of_real, strict=True))
     return Unrecognized(*_less(_mean(votes.mean(0)), both), each)
-
-
-def _of_test_digits(judge: str) -> Estimate:
-    card = read_card(judge)
-    assert card.metric_se is not None
-    return Estimate(card.metric_value, card.metric_se)
 
 
 def _mean(votes: Tensor) -> Estimate:
