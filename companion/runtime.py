@@ -170,18 +170,3 @@ def integer_in(variable: str, default: int) -> int:
     if not given.isdecimal() and given != "":
         raise ValueError(f"{variable} must hold an integer, 0 or above; {given!r} was given")
     return int(given) if given else default
-
-
-def folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set.
-
-    Raises:
-        ValueError: if it begins with ~ and the name of no user.
-
-    Book: chapter 1.
-    """
-    given = os.environ.get(variable)
-    try:
-        return Path(given).expanduser() if given else None
-    except RuntimeError as error:
-        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None

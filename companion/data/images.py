@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from companion import checks, runtime
+from companion import checks
 
 
 class _Source(NamedTuple):
@@ -238,9 +238,22 @@ def describe() -> list[Copy]:
     return copies
 
 
+def _folder_in(variable: str) -> Path | None:
+    """The folder that a variable of the environment names; None if it is not set.
+
+    Raises:
+        ValueError: if it begins with ~ and the name of no user.
+    """
+    given = os.environ.get(variable)
+    try:
+        return Path(given).expanduser() if given else None
+    except RuntimeError as error:
+        raise ValueError(f"{variable} must name a folder; {given!r} was given: {error}") from None
+
+
 def data_dir() -> Path | None:
     """The folder $COMPANION_DATA, which may not exist; None if the variable is not set."""
-    return runtime.folder_in("COMPANION_DATA")
+    return _folder_in("COMPANION_DATA")
 
 
 def cache_dir() -> Path:
@@ -250,7 +263,7 @@ def cache_dir() -> Path:
     """
     from platformdirs import user_cache_path
 
-    return runtime.folder_in("COMPANION_CACHE") or user_cache_path("companion")
+    return _folder_in("COMPANION_CACHE") or user_cache_path("companion")
 
 
 def _missing(name: str, root: Path) -> list[str]:
