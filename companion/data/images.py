@@ -156,8 +156,8 @@ def load(
                 advice = "set COMPANION_DATA to a folder that torchvision has filled, or connect and try again"
                 raise FileNotFoundError(f"{text}; {advice}") from error
             _replaced.add(name)
-            instead = "using scikit-learn's 1,797 handwritten digits at 28x28 instead"
-            print(f"data: {text}; {instead}; statements about {name} need not hold for them")
+            text += "; using scikit-learn's 1,797 handwritten digits at 28x28 instead"
+            print(f"data: {text}; statements about {name} need not hold for them")
     with torch.device("cpu"):  # files, NumPy and scikit-learn are there
         if folder is None:
             images, labels = _digits(split) if bundled else _shifted_digits(split)
@@ -224,12 +224,10 @@ def describe() -> list[Copy]:
     copies = []
     for name in _NAMES:
         folder = find(name)
-        note, verified = "verified", True
-        if name == "digits":
-            note = "bundled with scikit-learn"
-        elif folder is None:
+        note, verified = "bundled with scikit-learn" if name == "digits" else "verified", True
+        if folder is None and name != "digits":
             note, verified = f"no copy in {_places(name)}; load downloads it", False
-        else:
+        elif folder is not None:
             try:
                 _check_files(name, folder)
             except (ValueError, OSError) as error:
@@ -239,11 +237,7 @@ def describe() -> list[Copy]:
 
 
 def _folder_in(variable: str) -> Path | None:
-    """The folder that a variable of the environment names; None if it is not set.
-
-    Raises:
-        ValueError: if it begins with ~ and the name of no user.
-    """
+    """The folder that a variable of the environment names; None if it is not set."""
     given = os.environ.get(variable)
     try:
         return Path(given).expanduser() if given else None
