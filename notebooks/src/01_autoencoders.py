@@ -1169,7 +1169,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples lie near zero. There this network has the codes of faint images: halve the brightness, and the code is half as long (box). No training image is faint. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
+# Why do both Gaussians fail in {numref}`fig-samples`? The codes spread much wider than the standard Gaussian, whose samples lie near zero. There the encoder puts faint images (at half the brightness, half as long; box), but no training image is faint. The samples of the fitted Gaussian lie where codes are rare, in gaps: there the density of codes, by the mixture, is less than a millionth of that at real codes.
 #
 # Two classifiers recognize hardly any image of the standard Gaussian, one in five of the fitted one, and four in five of the mixture ({ref}`experiment <exp-code-model>`). So a plain autoencoder *can* generate, with a second model, fitted to its codes {cite:p}`ghosh2020`.
 #

@@ -733,7 +733,7 @@ print(
 # :::{depth-end}
 # :::
 #
-# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1, so that the decoder learns to reconstruct first. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if a training that keeps latents ends with a better bound, it was the second.
+# Two methods help against the second kind. With *warm-up* the weight $\beta$ of the KL rises from 0 to 1: the decoder first learns to reconstruct. *Free bits* {cite:p}`kingma2016` change the loss for good: $\max(\mathrm{KL}, \lambda)$ replaces the KL, here the total. Below $\lambda$ nothing pulls the encoder back to the prior. The bounds tell which kind it is: if a training that keeps latents ends with a better bound, it was the second.
 #
 # Digits of 9 by 9 pixels get a weak autoregressive decoder, a logistic regression for each pixel, so that latents pay, and a large learning rate, 0.02. Five networks each are trained plainly, with three free nats, with a warm-up over a quarter of the steps, and plainly with a quarter of the learning rate.
 

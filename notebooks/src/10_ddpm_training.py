@@ -254,7 +254,7 @@ fig
 #
 # the mean of all values, weighted by how well key $j$ fits query $i$. There is one weight for each pair of pixels, $49^2$ for maps of $7 \times 7$ and $784^2$ for $28 \times 28$; hence its place at the coarsest scale. The trained network does use the whole image:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel (brightness: root of the mean squared derivative; percent: the pixel's own fraction of the squares).", "name": "fig-looks-around"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four square panels on black. At the first time a single bright dot; then a dot with a faint halo; then a larger halo; at the last time a bright spot in a gray cloud that fills a good part of the panel."}, "figure": {"caption": "Where the trained network looks to estimate the middle pixel (brightness: root of the mean squared derivative; percent: the pixel's own part).", "name": "fig-looks-around"}}
 model, card = pretrained("ddpm-mnist-long"), read_card("ddpm-mnist-long")
 
 
@@ -408,7 +408,7 @@ rows = {name: data.to_unit(row.clamp(-1, 1)) for name, row in rows.items()}
 plots.image_rows(rows, titles=[f"$t$ = {t}" for t in times], tile=0.8)
 
 # %% [markdown]
-# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and in the implied noise its error is multiplied by $\sqrt{\mathrm{SNR}_t}$. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Of the three only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output and the noise $\sqrt{\bar\alpha_t}$ times, never more than that.
+# A network that estimates $x_0$ is bad at low noise: it must reproduce an image that it is given nearly clean, and in the implied noise its error is multiplied by $\sqrt{\mathrm{SNR}_t}$. A network that estimates the noise is bad at high noise: its input is nearly the noise itself, and in the implied image each error is divided by $\sqrt{\mathrm{SNR}_t}$, which is small. Of these only $v$ {cite:p}`salimans2022` is good at both ends: it is nearly the noise where the image is clean, and nearly minus the image where $x_t$ is nearly noise. The image has $\sqrt{1 - \bar\alpha_t}$ times the error of the output and the noise $\sqrt{\bar\alpha_t}$ times, never more than that.
 #
 # Does a trained network make such errors? For images the floor is unknown, but not the error of the best *linear* estimate of the noise. If the covariance of the data has the eigenvalues $\lambda_1, \dots, \lambda_D$, this squared error is, per dimension and as in {eq}`eq-simple-optimum`,
 #
@@ -546,7 +546,7 @@ wrong = {"without weights": weighted.mean() - plain.mean()}
 verify("eq-deficit", lost - weighted, zero, monte_carlo, rejects=wrong)
 
 # %% [markdown]
-# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; dividing by that keeps the objective, and changes the variance only. For the ring, times *in proportion to the weights*, which then cancel ({ref}`ex-better-times`), remove a part of the noise (box).
+# **Why not train on the bound?** {cite:t}`nichol2021` found its gradient noisier: a batch that happens to contain small times, whose weights are large, has a much larger gradient than one without. Times drawn with probabilities $p_t$ multiply the weight of each by $T p_t$; dividing by that keeps the objective, and changes the variance only. Times *in proportion to the weights*, which then cancel ({ref}`ex-better-times`), can remove a part of the noise (box).
 #
 # :::{depth-start} errors at the noisiest times cost few nats, and the gradient of the bound is noisier
 # :::
@@ -600,7 +600,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. Divide the weights of a loss by those of the bound. If the quotient only rises with the noise, it is a sum of steps up, and the loss an average of bounds: a step counts the errors from its level on, the bound of data with that much noise {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. Divide the weights of a loss by those of the bound. If the quotient only rises with the noise, it is a sum of steps, and the loss an average of bounds: each step counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
 #
 # **The ring.** For its shipped network the weighted excess is small; a network trained with the weights of the bound gains a little (one training each, ± standard error over points):
 

@@ -135,7 +135,7 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, true of every score (but also of the Gaussian with these moments).
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is not known, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, true of every score (also of a Gaussian's).
 #
 # Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps the mean, and $\tilde{x}$ hardly leaves the examples.
 #

@@ -720,7 +720,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure: its clusters are too narrow. Posterior-mean guidance puts one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between the two. Replacement ({ref}`next <sec-inpainting>`) does too; here it takes $y$ as exact, besides.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure, its clusters too narrow. Posterior-mean guidance puts one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between. Replacement ({ref}`next <sec-inpainting>`) does too, with exact $y$.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -730,7 +730,7 @@ fig
 #
 # :::{depth-start} replacement is wrong for two Gaussian numbers, and twenty repeats mend the mean only
 # :::
-# Take two numbers with variance 1 and correlation 0.8, the first observed to be 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36. (Posterior-mean guidance is given a small $\sigma_y$ where there is no noise, 0.01 here and 0.02 for the digits below: some pixels never vary, and without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
+# Take two numbers of variance 1 and correlation 0.8, the first observed as 1.5, and the exact denoiser. The second then has the mean 1.2 and the variance 0.36. (Posterior-mean guidance is given a small $\sigma_y$ where there is no noise, 0.01 here and 0.02 for the digits below: some pixels never vary, and without it the matrix of {eq}`eq-posterior-denoiser` has no inverse.)
 
 # %% tags=["numbers", "columns"]
 _ = torch.manual_seed(0)
@@ -974,7 +974,7 @@ for fewer, more in pairwise(order):
 # (sec-noise-editing)=
 # ## Editing and score distillation
 #
-# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down, for us with another label: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise of one pixel exceeds the length, over all pixels, of the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
+# To change an image, **SDEdit** {cite:p}`meng2022` adds noise up to a time $t$, and samples down, for us with another label: what the noise has hidden is drawn anew, and $t$ sets how much, from hardly anything to everything ({numref}`fig-editing`). At little noise a sketch keeps its flat colors and hard edges, which the denoiser takes for signal. If the noise of one pixel exceeds the norm of the difference between the sketch and an image of the same large shapes, the two can hardly be told apart, and the way down draws an image. **DDIM inversion** ({ref}`chapter 11 <sec-inversion>`) samples up with the digit's own label, and down with another.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits. The originals; then edits through noise at times 550 and 950, the first of which are nearly the originals and the second of which show the new class; and the edits by inversion, most of which show the new class."}, "figure": {"caption": "Test digits, edited to the next class. More noise gives the class more surely and keeps less of the original.", "name": "fig-editing"}}
 _ = torch.manual_seed(0)

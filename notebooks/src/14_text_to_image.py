@@ -505,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of the six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** Add to an image what each value alone changes: in the five, the sum shows the combination (box). In the sixth not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because values also occur apart: in training blue houses stand by day only, but so do others. Were all blue houses small, and no others, nothing would tell which of the two "blue" means.)
+# Five of six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** Add to an image what each value alone changes: in the five, the sum shows the combination (box). In the sixth not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because values also occur apart: blue houses stand by day only, but so do others. Were only blue houses small, nothing would tell which of the two "blue" means.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -654,7 +654,7 @@ kinds = {"100 scenes:\ndrawn": 0, "nearest": 1, "60,000 scenes:\ndrawn": 6, "nea
 plots.image_rows({name: tiles[row] for name, row in kinds.items()}, tile=0.75)
 
 # %% [markdown]
-# With 100 scenes, a sentence about one of them returns it. With 60,000, in as many steps, nothing of the kind is found, and held-out combinations are obeyed at least as well as by the best copy (box).
+# With 100 scenes, a sentence about one of them returns it. With 60,000, in as many steps, nothing of the kind is found, and held-out combinations are obeyed as well as by the best copy (box).
 #
 # Large models return some of their training images, above all those that occur often {cite:p}`carlini2023`, which weigh most in that mean, or whose caption no other image has. So duplicates are removed, and captions varied {cite:p}`somepalli2023`. With enough images, two networks trained on sets that share none learn nearly the same denoiser {cite:p}`kadkhodaie2024`.
 #
