@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -31,9 +32,16 @@ def execute(
 ) -> NotebookNode:
     """Executes the notebook, in place, in a fresh kernel; `options` are NotebookClient's."""
     chosen: dict[str, Any] = {"timeout": 900, "kernel_name": "python3"} | options
-    return again_if_stillborn(
-        lambda: NotebookClient(notebook, **chosen).execute(env=dict(environment))
-    )
+
+    def run() -> NotebookNode:
+        client = NotebookClient(notebook, **chosen)
+        try:
+            return client.execute(env=dict(environment))
+        finally:
+            # Where a kernel was stillborn, nbclient would look for it at the end of the process.
+            atexit.unregister(client._cleanup_kernel)
+
+    return again_if_stillborn(run)
 
 
 def pytest_configure() -> None:
