@@ -109,9 +109,9 @@ newest: .venv/ready  ## the book on the newest Sphinx, MyST and theme, warnings 
 mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m bookkit.quality.mutants $(MODULE)
 
-notebooks: check  ## compare the stored outputs with a new run
+notebooks: check  ## compare the stored outputs with a new run, of one CHAPTER or of all
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
-		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.authoring.kernels -p no:cacheprovider -o timeout=0 notebooks
+		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.authoring.kernels -p no:cacheprovider -o timeout=0 $(if $(CHAPTER),notebooks/$(CHAPTER).ipynb,notebooks)
 
 site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test
