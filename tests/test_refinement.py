@@ -1,5 +1,6 @@
 """A network in finer steps: the same data, a better bound, and no other schedule."""
 
+import pytest
 import torch
 from bad_input import refused
 from networks import Network
@@ -79,6 +80,12 @@ def test_variances_and_decoder_are_those_of_the_finer_schedule() -> None:
     torch.testing.assert_close(fine.reverse_var[1:], expected[1:])
     decoder = HistogramDecoder(steps, frequency)
     torch.testing.assert_close(fine.likelihood(EXAMPLES).mean, decoder(EXAMPLES).mean)
+
+
+def test_frequencies_are_no_counts() -> None:
+    model = small_ddpm(GaussianNetwork(0.3), cosine_schedule(50))
+    with pytest.raises(TypeError, match="frequency must be floating-point"):
+        in_finer_steps(model, torch.ones(17, dtype=torch.long))
 
 
 def test_a_condition_reaches_the_network() -> None:

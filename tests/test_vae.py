@@ -79,6 +79,10 @@ def exact_elbo(model: Vae, x: Tensor) -> Tensor:
     return log_p - kl_divergence(q, model.prior(len(x)))
 
 
+def test_as_many_latents_as_in_the_book_if_none_are_asked_for() -> None:
+    assert (mlp_vae().latent_dim, conv_vae().latent_dim, conv_vae(1).latent_dim) == (50, 16, 1)
+
+
 def test_the_bound_of_a_linear_vae_touches_the_likelihood_at_the_optimum_of_ppca() -> None:
     x = pca_data()
     model = optimal_vae(x, 2)
