@@ -408,6 +408,7 @@ def test_proofs_and_solutions_are_folded(page: labels.Page) -> None:
     html = article(f"{page.docname}.html")
     solutions = re.findall(r'<div class="(solution[^"]*)"', html)
     assert all("dropdown" in classes for classes in solutions)
+    assert not re.findall(r"<details\b[^>]*\sopen\b[^>]*>", html)
     assert len(solutions) == sum(
         p.kind == "solution" and p.docname == page.docname for p in BOOK.places.values()
     )

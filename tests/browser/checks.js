@@ -52,16 +52,46 @@ window.bookChecks = (() => {
         });
     }
 
-    /** Where the Tab key has stopped: its tag, its start, what is wrong with it. */
-    function stop() {
-        const e = document.activeElement, style = getComputedStyle(e), math = e.closest(".math");
+    let stops = [];  // what is wrong with those of the Tab key
+
+    /** From now on the Tab key goes on from the start of an element, or of the page, and its stops are looked at. */
+    function watchStops(selector) {
+        stops = [];
+        const start = document.querySelector(selector) ?? document.body, before = start.getAttribute("tabindex");
+        start.tabIndex = -1;
+        start.focus();
+        before === null ? start.removeAttribute("tabindex") : start.setAttribute("tabindex", before);
+        document.addEventListener("focusin", lookAtStop);
+    }
+
+    /** What is wrong with an element that has the focus: nothing need be scrolled there, or nobody can see it. */
+    function focusProblems(e) {
+        const style = getComputedStyle(e), math = e.closest(".math"), found = [];
         const isWide = math && [math, ...math.children].some(b => b.scrollWidth > b.clientWidth);
         const isSeen = style.boxShadow !== "none"
             || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
-        const wrong = [];
-        if (math && !isWide) wrong.push("a formula that need not scroll is a stop");
-        if (!isSeen) wrong.push("the focus cannot be seen");
-        return { tag: e.tagName, problems: wrong.map(w => `${w}: ${e.outerHTML.slice(0, 80)}`) };
+        if (math && !isWide) found.push("a formula that need not scroll is a stop");
+        if (!isSeen) found.push("the focus cannot be seen");
+        return found.map(what => `${what}: ${e.outerHTML.slice(0, 80)}`);
+    }
+
+    function lookAtStop({ target }) {
+        stops.push(...focusProblems(target));
+    }
+
+    /** Gives each control of an instrument the focus, as if by a key where the last event was one. */
+    function controlProblems(figure) {
+        return all(".instrument-root :is(button, select, input, [role=slider])", figure)
+            .filter(e => e.checkVisibility() && !e.disabled).flatMap(e => {
+                e.focus();
+                return document.activeElement === e ? focusProblems(e) : [`no focus: ${e.outerHTML.slice(0, 80)}`];
+            });
+    }
+
+    /** What was found since. */
+    function stopProblems() {
+        document.removeEventListener("focusin", lookAtStop);
+        return Array.from(new Set(stops));
     }
 
     /** Which folds of the page are open. */
@@ -92,7 +122,7 @@ window.bookChecks = (() => {
         document.head.append(style);
         document.documentElement.dataset.mode = name;
         document.documentElement.dataset.theme = name;
-        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        await frames();
     }
 
     let grounds = new Map();  // of one look at the page
@@ -172,21 +202,21 @@ window.bookChecks = (() => {
     }
 
     /**
-     * The first element of every look among those whose colors axe judges: text of their own, controls, links.
-     * A page has thousands of them and about a hundred looks, and axe takes a millisecond for each.
+     * The first element of every look that was not judged yet, among those whose colors axe judges: text of their own,
+     * controls, links. A page has thousands of them and about a hundred looks, and axe takes a millisecond for each.
      */
-    function looks() {
+    function looks(judged) {
         grounds = new Map();
         const found = new Set(all("input, select, textarea, option, button, a[href]"));
         const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
         while (texts.nextNode()) if (/\S/.test(texts.currentNode.data)) found.add(texts.currentNode.parentElement);
-        const seen = new Set();
-        return Array.from(found).filter(e => {
-            if (e.matches("script, style, noscript") || !e.checkVisibility()) return false;  // judged in no case
-            const mine = look(e), isNew = !seen.has(mine);
-            seen.add(mine);
-            return isNew;
-        });
+        const known = new Set(judged), firsts = new Map();
+        for (const e of found) {
+            if (e.matches("script, style, noscript") || !e.checkVisibility()) continue;  // judged in no case
+            const mine = look(e);
+            if (!known.has(mine) && !firsts.has(mine)) firsts.set(mine, e);
+        }
+        return firsts;
     }
 
     /** Empties all that holds none of these elements: axe reads whole documents, whatever it judges. */
@@ -205,6 +235,12 @@ window.bookChecks = (() => {
         empty(boxes);
     }
 
+    /** Opens all folds and empties all but the figures that move. */
+    function takeAllButFigures() {
+        all("details").forEach(e => { e.open = true; });
+        takeAllBut(all(".companion-slider, .companion-editor, figure:has(.book-instrument)"));
+    }
+
     /** Empties all that is not inside of an element, nor around it: axe reads whole documents, whatever it judges. */
     function takeOthers(element) {
         const others = [];
@@ -213,16 +249,16 @@ window.bookChecks = (() => {
         empty(others);
     }
 
-    /** Ids inside of an element that stand in the document more than once. */
-    function sharedIds(element) {
-        const ids = new Set(all("[id]", element).map(e => e.id));
-        return Array.from(ids).filter(id => all("#" + CSS.escape(id)).length > 1);
+    /** Two frames, after which the page's own scripts have seen what changed in its layout. */
+    function frames() {
+        return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
     }
 
     /** Puts back what was taken. */
-    function putBack() {
+    async function putBack() {
         away.forEach(([box, nodes]) => box.append(...nodes));
         away = [];
+        await frames();
     }
 
     /** What a slider says now: its value, its picture, the picture's alt text, the read-out. */
@@ -232,11 +268,72 @@ window.bookChecks = (() => {
             "alt text": image.getAttribute("alt") ?? "", "read-out": figure.querySelector("output").innerText };
     }
 
-    /** What a fold hides: its first part without the title. */
-    function hidden(block, title) {
-        return Array.from(block.children).find(e => !e.contains(title) && e.tagName !== "BUTTON");
+    /** The value of each slider of an editor and its read-out. */
+    function readings(figure) {
+        const outputs = all("output", figure);
+        return all("input[type=range]", figure).map((input, i) => [input.value, outputs[i].innerText]);
     }
 
-    return { math, pictures, width, cut, shown, stop, folds, paper, theme, takeRepeated, looks, takeAllBut, takeOthers, sharedIds,
-        putBack, slider, hidden };
+    /** What an editor says now: one of its sliders, and the tile of its sheet that stands in the box. */
+    function editor(figure, index) {
+        const image = figure.querySelector("img"), at = image.getBoundingClientRect();
+        const box = image.parentElement.getBoundingClientRect(), scale = image.naturalWidth / at.width;
+        const canvas = document.createElement("canvas"), [value, text] = readings(figure)[index];
+        canvas.width = Math.round(box.width * scale);
+        canvas.height = Math.round(box.height * scale);
+        canvas.getContext("2d").drawImage(image, (at.left - box.left) * scale, (at.top - box.top) * scale);
+        return { value, "spoken value": all("input[type=range]", figure)[index].ariaValueText ?? "",
+            picture: canvas.toDataURL(), "alt text": image.alt, "read-out": text };
+    }
+
+    let unfolded = [];  // folds that a script opened and closed again, from outside in
+
+    /** Whether something is seen, which an empty box is not. */
+    function isSeen(e) {
+        return e.checkVisibility({ visibilityProperty: true }) && e.getBoundingClientRect().height > 0;
+    }
+
+    /** Opens and closes all folds by clicks of a script; says which hide nothing, or do not do what they should. */
+    function foldProblems() {
+        const found = [], isClosed = e => e.matches("details:not([open]), .toggle-hidden");
+        const closed = [];
+        for (const block of all("main details, main .admonition.toggle")) {
+            const title = block.querySelector(":scope > :is(summary, .admonition-title)");
+            const body = Array.from(block.children).find(e => e !== title && e.tagName !== "BUTTON");
+            const name = title && (short(title, 60).replace(/\s+/g, " ") || block.id || block.className);
+            if (!title) found.push(`a fold without a title: ${block.className}`);
+            else if (!body) found.push(`'${name}' folds nothing`);
+            else if (isClosed(block)) closed.push({ block, title, body, name });
+        }
+        const open = closed.filter(({ body }) => isSeen(body));
+        closed.forEach(({ title }) => title.click());
+        const shut = closed.filter(({ body }) => !isSeen(body));
+        closed.toReversed().forEach(({ title }) => title.click());
+        const stuck = closed.filter(fold => !isClosed(fold.block) && !shut.includes(fold));
+        for (const [folds, what] of [[open, "is not folded"], [shut, "does not open on a click"], [stuck, "does not close"]])
+            found.push(...folds.map(({ name }) => `'${name}' ${what}`));
+        unfolded = closed.filter(fold => ![...open, ...shut, ...stuck].includes(fold));
+        return found;
+    }
+
+    /** The names of the first fold of each kind which is seen; from then on they have numbers. */
+    function firstFolds() {
+        const kinds = new Set(), isNew = kind => !kinds.has(kind) && kinds.add(kind);
+        unfolded = unfolded.filter(({ block, title }) => isSeen(title) && isNew(block.className));
+        return unfolded.map(({ name }) => name);
+    }
+
+    /** The title of a fold, by its number. */
+    function foldTitle(number) {
+        return unfolded[number].title;
+    }
+
+    /** Whether what a fold hides is seen. */
+    function isUnfolded(number) {
+        return isSeen(unfolded[number].body);
+    }
+
+    return { math, pictures, width, cut, shown, watchStops, stopProblems, focusProblems, controlProblems, folds, paper, theme, takeRepeated, looks, takeAllBut, takeAllButFigures, takeOthers,
+        putBack, slider, readings, editor, foldProblems, firstFolds, foldTitle,
+        isUnfolded };
 })();

@@ -13,6 +13,14 @@ if harness.find_browser() is None:  # one line says so: that of test_site.py
     collect_ignore = ["test_harness.py"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file share pages and models: all without a group of their own go to one process."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -61,6 +69,15 @@ def visit(request: pytest.FixtureRequest, tab: Any, base: str) -> harness.Visit:
     """
     tab.goto("about:blank")  # what the page before still asks for is none of this one's
     tab.set_viewport_size(harness.WIDE)
+    tab.context.new_cdp_session(tab).send("Network.clearBrowserCache")  # a first visit loads all
     visit = harness.Visit(tab, base)
     visit.open(request.param)
     return visit
+
+
+@pytest.fixture
+def fresh(context: Any, base: str) -> Iterator[harness.Visit]:
+    """A page of its own for a test that leaves where it started."""
+    visit = harness.Visit(context.new_page(), base)
+    yield visit
+    visit.page.close()

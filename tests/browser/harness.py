@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from bookkit.site import built_files
 from bookkit.site.pdf import find_browser
@@ -63,8 +63,32 @@ def why_not() -> str | None:
 # ------------------------------------------------------------------------------------------------ the server
 
 
+FIGURE = (
+    r'<div class="cell [^>]*>\s*<div class="cell_output [^>]*>\s*<figure[^>]* id="{}".*?</figure>'
+)
+
+
+def alone(page: str, label: str) -> str:
+    """The HTML of a chapter that has nothing but this figure in its article, and no script but that of instruments.
+
+    A chapter is forty screens long: to open it takes seconds of the processor, and so does each change of its size.
+    """
+    page = re.sub(r"<script(?![^>]*/loader\.js)\b.*?</script>", "", page, flags=re.DOTALL)
+    page = page.replace('data-theme="auto"', 'data-theme="light"', 1)
+    before, start, inside = page.partition('<article class="bd-article">')
+    inside, end, after = inside.partition("</article>")
+    found = re.search(FIGURE.format(label), inside, re.DOTALL)
+    if found is None:
+        raise ValueError(f"the page has no figure {label} in the output of a cell")
+    figure = f"<section><h1>A figure</h1>{found[0]}</div></div></section>"
+    return before + start + figure + end + after
+
+
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves one folder below a prefix, and nothing above it: a link that starts with / fails."""
+    """Serves one folder below a prefix, and nothing above it: a link that starts with / fails.
+
+    PAGE.html?only=LABEL is the page with one figure, `alone`.
+    """
 
     protocol_version = "HTTP/1.1"  # connections stay open
     prefix = "/"
@@ -79,6 +103,14 @@ class _Handler(SimpleHTTPRequestHandler):
         if self.path == "/favicon.ico":  # asked for by the browser, by no page
             self.send_response(204)
             self.end_headers()
+        elif only := parse_qs(urlsplit(self.path).query).get("only"):
+            page = Path(self.translate_path(self.path)).read_text("utf8")
+            body = alone(page, only[0]).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
         else:
             super().do_GET()
 
@@ -145,6 +177,19 @@ def calling(context: Any, modules: str) -> Iterator[Callable[..., Any]]:
         yield call
 
 
+TOLERANCE = 1e-4
+
+
+def close(found: Any, wanted: Any, tolerance: float = TOLERANCE) -> None:
+    """Numbers of a page are those of a tensor, in the same order whatever its shape."""
+    import torch
+
+    found = torch.tensor(found, dtype=torch.double)
+    difference = (found - wanted.double().reshape(found.shape)).abs().max().item()
+    assert difference < tolerance, difference
+    print(f"largest difference from torch: {difference:.1e}")
+
+
 # ------------------------------------------------------------------------------------------------ the pages
 
 
@@ -169,6 +214,8 @@ class Visit:
     page: Any
     base: str
     problems: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)  # bytes of each answer
+    first: list[int] = field(default_factory=list)  # of those before anything scrolls
 
     def __post_init__(self) -> None:
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
@@ -198,16 +245,17 @@ class Visit:
     def _response(self, response: Any) -> None:
         if response.status >= 400:
             self.problems.append(f"status {response.status}: {response.url[:200]}")
+        self.sizes.append(int(response.headers.get("content-length", 0)))
 
     def open(self, name: str) -> None:
         """Open the page and wait until its pictures are loaded and its mathematics is typeset."""
-        self.page.goto(self.base + name, wait_until="load")
+        self.page.goto(self.base + name, wait_until="networkidle")
+        self.first = self.sizes.copy()
         self.page.evaluate(
             "async () => { for (const i of document.images) { i.loading = 'eager';"
             " if (!i.complete) await new Promise(r => { i.onload = i.onerror = r; }); }"
             " await document.fonts.ready; }"
         )
-        self.page.wait_for_load_state("networkidle")
 
 
 # ------------------------------------------------------------------------------------------------ the checks
@@ -237,16 +285,17 @@ def jump(page: Any) -> None:
 
 
 def tab_problems(page: Any) -> list[str]:
-    """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see."""
+    """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see.
+
+    From the top of the page and from that of its text: between them is the list of all pages, which is on all of them.
+    """
     jump(page)
-    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
     found: list[str] = []
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        stop = page.evaluate("() => bookChecks.stop()")
-        if stop["tag"] == "BODY":
-            break
-        found += stop["problems"]
+    for start, presses in (("body", 10), ("article", 30)):
+        page.evaluate("start => bookChecks.watchStops(start)", start)
+        for _ in range(presses):
+            page.keyboard.press("Tab")
+        found += page.evaluate("() => bookChecks.stopProblems()")
     return found
 
 
@@ -288,28 +337,43 @@ def _load_axe(page: Any) -> None:
 
 
 COLOR_RULES = ["color-contrast", "link-in-text-block"]
+# The impact of these is moderate, whatever they find, and they take a quarter of the time.
+MODERATE_RULES = [
+    "region",
+    "heading-order",
+    "landmark-unique",
+    "landmark-one-main",
+    "page-has-heading-one",
+]
 
 
-def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
+def axe_problems(page: Any, only_colors: bool = False, judged: set[str] | None = None) -> list[str]:
     """Serious and critical violations that axe-core finds, except THEME_VIOLATIONS; the page stays as it is.
 
     Args:
         page: an open page.
         only_colors: look at what depends on the theme alone, which is COLOR_RULES.
+        judged: looks of text that are legible, as pages with the same style sheets had them. Those of this page
+            join them, if all of them are: so a fault is found on every page that has it.
     """
     _load_axe(page)
     options: dict[str, Any] = {"resultTypes": ["violations"], "preload": False}
     colors = options | {"runOnly": {"type": "rule", "values": COLOR_RULES}}
-    others = options | {"rules": {rule: {"enabled": False} for rule in COLOR_RULES}}
-    run = """async ([how, onlyColors]) => {
-        const include = onlyColors ? bookChecks.looks() : [document];
-        if (include.length === 0) return [];
-        if (onlyColors) bookChecks.takeAllBut(include); else bookChecks.takeRepeated();
-        try { return (await axe.run({ include }, how)).violations; } finally { bookChecks.putBack(); }
+    others = options | {
+        "rules": {rule: {"enabled": False} for rule in COLOR_RULES + MODERATE_RULES}
+    }
+    run = """async ([how, judged]) => {
+        const looks = judged && bookChecks.looks(judged), include = looks ? [...looks.values()] : [document];
+        if (include.length === 0) return [[], []];
+        if (looks) bookChecks.takeAllBut(include); else bookChecks.takeRepeated();
+        try { return [(await axe.run({ include }, how)).violations, looks ? [...looks.keys()] : []]; }
+        finally { await bookChecks.putBack(); }
     }"""
-    violations = page.evaluate(run, [colors, True])
+    violations, looks = page.evaluate(run, [colors, sorted(judged or ())])
+    if judged is not None and not violations:
+        judged.update(looks)
     if not only_colors:
-        violations += page.evaluate(run, [others, False])
+        violations += page.evaluate(run, [others, None])[0]
     found = []
     for violation in violations:
         if violation["impact"] not in ("serious", "critical"):
@@ -323,16 +387,10 @@ def axe_problems(page: Any, only_colors: bool = False) -> list[str]:
     return found
 
 
-def id_problems(figure: Any) -> list[str]:
-    """Ids inside of a figure that the page has more than once: which one a label belongs to is then unknown."""
-    found: list[str] = figure.evaluate("figure => bookChecks.sharedIds(figure)")
-    return [f"an id that is there twice: {name}" for name in found]
-
-
 def figure_problems(page: Any, name: str, only_colors: bool = False) -> list[str]:
     """Everything above minor that axe-core finds inside of one figure, alone; the page stays as it is.
 
-    axe-core would read the rest of the page too. Ids outside are unknown to it: `id_problems` knows them.
+    axe-core would read the rest of the page too.
 
     Args:
         page: an open page.
@@ -345,7 +403,7 @@ def figure_problems(page: Any, name: str, only_colors: bool = False) -> list[str
         options["runOnly"] = {"type": "rule", "values": COLOR_RULES}
     run = """async ([id, how]) => {
         bookChecks.takeOthers(document.getElementById(id));
-        try { return (await axe.run(`#${id}`, how)).violations; } finally { bookChecks.putBack(); }
+        try { return (await axe.run(`#${id}`, how)).violations; } finally { await bookChecks.putBack(); }
     }"""
     found = page.evaluate(run, [name, options])
     return [
@@ -359,6 +417,16 @@ def figure_problems(page: Any, name: str, only_colors: bool = False) -> list[str
 # ------------------------------------------------------------------------------------------------ what moves
 
 
+@contextlib.contextmanager
+def only_figures(page: Any) -> Iterator[None]:
+    """A page where nothing is folded and of which only moving figures stay, until the end: a move costs less there."""
+    page.evaluate("() => bookChecks.takeAllButFigures()")
+    try:
+        yield
+    finally:
+        page.evaluate("() => bookChecks.putBack()")
+
+
 def slider_problems(page: Any, figure: Any) -> list[str]:
     """Move one slider by mouse and by keyboard; each move must change value, picture, alt text and read-out."""
     control, image, output = (
@@ -370,12 +438,14 @@ def slider_problems(page: Any, figure: Any) -> list[str]:
         if locator.count() != 1:
             return [f"the slider has {locator.count()} elements of the kind: {part}"]
 
-    def state() -> dict[str, str]:
-        seen: dict[str, str] = figure.evaluate("figure => bookChecks.slider(figure)")
-        return seen
-
     jump(page)
     figure.scroll_into_view_if_needed()
+    element = figure.element_handle()  # whose looks cost one message each, those of a locator three
+
+    def state() -> dict[str, str]:
+        seen: dict[str, str] = element.evaluate("figure => bookChecks.slider(figure)")
+        return seen
+
     return _move_problems(page, control, state)
 
 
@@ -394,15 +464,14 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
             return [f"the editor has {locator.count()} elements of the kind: {part}"]
     frame = image.locator("..")  # the box that shows one tile of the sheet
 
-    def looks() -> bytes:
-        return page.screenshot(clip=frame.bounding_box())
-
-    def others(index: int) -> list[list[str]]:
-        rest = [i for i in range(count) if i != index]
-        return [[controls.nth(i).input_value(), outputs.nth(i).inner_text()] for i in rest]
-
     jump(page)
     figure.scroll_into_view_if_needed()
+    element = figure.element_handle()
+
+    def others(index: int) -> list[list[str]]:
+        seen: list[list[str]] = element.evaluate("figure => bookChecks.readings(figure)")
+        return seen[:index] + seen[index + 1 :]
+
     box = frame.bounding_box()
     window = page.viewport_size
     if not (0 < box["width"] <= window["width"] and 0 < box["height"] <= window["height"]):
@@ -414,18 +483,15 @@ def editor_problems(page: Any, figure: Any) -> list[str]:
     )
     found = []
     for index in range(count):
-        control, output = controls.nth(index), outputs.nth(index)
+        control = controls.nth(index)
         name = control.get_attribute("aria-label") or f"slider {index}"
         start, rest = control.input_value(), others(index)
 
-        def state(control: Any = control, output: Any = output) -> dict[str, Any]:
-            return {
-                "value": control.input_value(),
-                "spoken value": control.get_attribute("aria-valuetext") or "",
-                "picture": looks(),
-                "alt text": image.get_attribute("alt") or "",
-                "read-out": output.inner_text(),
-            }
+        def state(index: int = index) -> dict[str, str]:
+            seen: dict[str, str] = element.evaluate(
+                "(figure, index) => bookChecks.editor(figure, index)", index
+            )
+            return seen
 
         before = state()
         found += [f"{name}: {problem}" for problem in _move_problems(page, control, state)]
@@ -462,6 +528,7 @@ def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]])
         page.keyboard.press("End")
     now.update(state())
     move("the key Home", lambda: page.keyboard.press("Home"), lowest)
+    found += page.evaluate("() => bookChecks.focusProblems(document.activeElement)")
     move("the key ArrowRight", lambda: page.keyboard.press("ArrowRight"))
     move("the key End", lambda: page.keyboard.press("End"), highest)
 
@@ -471,8 +538,8 @@ def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]])
     def drag() -> None:
         page.mouse.move(box["x"] + 3, middle)
         page.mouse.down()
-        page.mouse.move(box["x"] + across / 2, middle, steps=3)
-        page.mouse.move(box["x"] + across - 1, middle, steps=3)
+        page.mouse.move(box["x"] + across / 2, middle)
+        page.mouse.move(box["x"] + across - 1, middle)
         page.mouse.up()
 
     move("a click on the track", lambda: page.mouse.click(box["x"] + 3, middle), lowest)
@@ -480,39 +547,21 @@ def _move_problems(page: Any, control: Any, state: Callable[[], dict[str, Any]])
     return found
 
 
-def fold_problems(page: Any, limit: int = 3) -> list[str]:
-    """Click on the first folded blocks of each kind: what is inside must be hidden before and visible after."""
+def fold_problems(page: Any) -> list[str]:
+    """What is wrong with folded blocks: inside must be hidden before a click and visible after; then they are closed.
+
+    A script clicks on all, a mouse on the first of each kind: whether it can reach a title is a matter of the style.
+    """
     jump(page)
-    found = []
-    for kind, heading in (
-        ("details.sd-dropdown", "summary"),
-        ("details.toggle-details", "summary"),
-        ("details.hide", "summary"),
-        ("details.book-fold", "summary"),
-        ("details.book-held", "summary"),
-        ("details.book-badge", "summary"),
-        (".admonition.toggle", ".admonition-title"),
-        ("main details:not([class])", "summary"),
-    ):
-        closed = f"{kind}:not([open])" if "details" in kind else f"{kind}.toggle-hidden"
-        for block in page.query_selector_all(closed)[:limit]:
-            if not block.is_visible():
-                continue  # inside another folded block
-            title = block.query_selector(heading)
-            if title is None:
-                found.append(f"a {kind} without a {heading}")
-                continue
-            name = " ".join(title.inner_text().split())[:60]
-            hidden = "(block, title) => bookChecks.hidden(block, title)"
-            body = block.evaluate_handle(hidden, title).as_element()
-            if body is None:
-                found.append(f"'{name}' folds nothing")
-            elif body.is_visible():
-                found.append(f"'{name}' is not folded")
-            else:
-                title.click(position={"x": 4, "y": 4})  # not on a link, which a title may hold
-                with contextlib.suppress(Exception):
-                    body.wait_for_element_state("visible", timeout=PATIENCE)
-                if not body.is_visible():
-                    found.append(f"'{name}' does not open on a click")
+    found: list[str] = page.evaluate("() => bookChecks.foldProblems()")
+    for index, name in enumerate(page.evaluate("() => bookChecks.firstFolds()")):
+        title = page.evaluate_handle("i => bookChecks.foldTitle(i)", index).as_element()
+        try:
+            title.click(
+                position={"x": 4, "y": 4}, timeout=PATIENCE
+            )  # not on a link, which a title may hold
+            page.wait_for_function("i => bookChecks.isUnfolded(i)", arg=index, timeout=PATIENCE)
+            title.evaluate("title => title.click()")
+        except Exception:  # of Playwright, which need not be installed
+            found.append(f"'{name}' does not open on a click")
     return found

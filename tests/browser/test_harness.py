@@ -144,7 +144,13 @@ def test_errors_and_requests_are_recorded(show: Any, planted: str, expected: str
         ),
         (
             harness.fold_problems,
-            '<details class="hide"><summary onclick="return false">Code</summary><p>x</p></details>',
+            '<details class="hide"><summary>Code</summary><p>x</p></details>' * 5
+            + '<details class="hide"><summary onclick="return false">Code</summary><p>x</p></details>',
+            "does not open",
+        ),
+        (
+            harness.fold_problems,
+            '<details style="pointer-events: none"><summary>Code</summary><p>x</p></details>',
             "does not open",
         ),
         (
@@ -215,6 +221,18 @@ def test_contrast_is_judged_in_each_theme(show: Any) -> None:
     assert colors(page) == []
     harness.use_theme(page, "dark")
     assert ["color-contrast" in problem for problem in colors(page)] == [True]
+
+
+def test_what_was_legible_on_another_page_is_judged_no_more_and_what_was_not_again(
+    show: Any,
+) -> None:
+    judged: set[str] = set()
+    pale = "<h1>Heading</h1><p>text</p><p style='color: #bbb'>pale</p>"
+    for body, problems in (("<h1>Heading</h1>", 0), (pale, 1), ("<p>text</p>", 0), (pale, 1)):
+        page, before = show(body).page, len(judged)
+        assert len(harness.axe_problems(page, only_colors=True, judged=judged)) == problems
+        assert (len(judged) > before) == (not problems)
+    assert len(page.evaluate("judged => [...bookChecks.looks(judged).keys()]", sorted(judged))) == 1
 
 
 def test_every_color_of_code_is_judged_once(show: Any) -> None:
@@ -297,16 +315,6 @@ def test_a_figure_is_judged_in_its_place_and_nothing_else_is(show: Any) -> None:
     assert len(harness.figure_problems(page, "mine", only_colors=True)) == 1
 
 
-@pytest.mark.parametrize(
-    "name, found", [("other", "level"), ("level", "level"), ("mine", "level mine")]
-)
-def test_an_id_that_is_there_already_is_found(show: Any, name: str, found: str) -> None:
-    figure = f'<figure id="figure"><p id="mine"></p><p id="level"></p><p id="{name}"></p></figure>'
-    page = show(f'<h1>Text</h1><p id="level"></p>{figure}').page
-    problems = harness.id_problems(page.locator("figure"))
-    assert sorted(problem.split()[-1] for problem in problems) == found.split()
-
-
 FORMULA = '<span class="math"><math style="{}"><mrow {}><mtext>sign</mtext></mrow></math></span>'
 
 
@@ -339,6 +347,7 @@ def test_a_working_slider_has_no_problem(show: Any) -> None:
         ("input", "", "End does not change the picture"),
         ("keyup", MOVES, "dragging does not change the picture"),
         ("pointerup", MOVES, "ArrowRight does not change the alt text"),
+        ("focus", f"{MOVES} i.style.outline = 'none';", "the focus cannot be seen"),
         ("input", MOVES.replace(".alt =", ".title ="), "End does not change the alt text"),
         ("input", MOVES.replace("textContent", "title"), "End does not change the read-out"),
     ],

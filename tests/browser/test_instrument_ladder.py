@@ -13,6 +13,7 @@ from typing import Any
 import harness
 import pytest
 import torch
+from harness import close
 from safetensors.torch import load_file
 from torch.distributions import kl_divergence
 
@@ -25,7 +26,6 @@ from companion.zoo import pretrained
 if harness.find_browser() is None:
     pytest.skip("no browser", allow_module_level=True)
 
-TOLERANCE = 1e-4
 DIGITS = load_file(harness.MODULES / "ladder_digits.safetensors")["images"]
 LADDER = pretrained("hvae-mnist")
 assert isinstance(LADDER, HierarchicalVae)
@@ -66,13 +66,6 @@ def live(context: Any, place: str) -> Iterator[Any]:
     yield visit.page
     assert visit.problems == []
     visit.page.close()
-
-
-def close(found: Any, wanted: torch.Tensor) -> None:
-    found = torch.tensor(found, dtype=torch.double)
-    difference = (found - wanted.double().reshape(found.shape)).abs().max().item()
-    assert difference < TOLERANCE, difference
-    print(f"largest difference from torch: {difference:.1e}")
 
 
 def images() -> torch.Tensor:

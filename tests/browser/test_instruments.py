@@ -10,6 +10,7 @@ from typing import Any
 import harness
 import pytest
 import torch
+from harness import TOLERANCE, close
 from safetensors.torch import load_file
 from torch.distributions import (
     Categorical,
@@ -38,12 +39,11 @@ if reason:
 TABLE = instruments.read_table(harness.ROOT)
 PLACES = Book(harness.ROOT).places
 NEAR = [label for label, entry in TABLE.items() if entry["start"] == "near"]
-TOLERANCE = 1e-4
-pytestmark = pytest.mark.xdist_group("instruments")
 
 
 def page_of(label: str) -> str:
-    return f"{PLACES[label].docname}.html"
+    """The page of an instrument, with nothing but its figure: in the whole chapter test_site.py wakes it."""
+    return f"{PLACES[label].docname}.html?only={label}"
 
 
 def folder() -> str:
@@ -69,13 +69,6 @@ def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
     """As of `harness.calling`."""
     with harness.calling(context, f"{base}{folder()}") as call:
         yield call
-
-
-def close(found: Any, wanted: torch.Tensor, tolerance: float = TOLERANCE) -> None:
-    found = torch.tensor(found, dtype=torch.double)
-    difference = (found - wanted.double().reshape(found.shape)).abs().max().item()
-    assert difference < tolerance, difference
-    print(f"largest difference from torch: {difference:.1e}")
 
 
 # ------------------------------------------------------------------------------------------------ the kit
@@ -723,16 +716,13 @@ def test_denoising_and_renoising_draws_a_point_by_its_weight(call: Callable[...,
 def awake(
     request: pytest.FixtureRequest, context: Any, base: str
 ) -> Iterator[tuple[str, harness.Visit, Any]]:
-    """The instrument of this label, awake in its figure; its page is opened once for all tests that have it.
-
-    The rest of the page goes: with forty screens of text around the figure, each change of theme or size takes seconds.
-    """
+    """The instrument of this label, awake in its figure; its page is opened once for all tests that have it."""
     visit, figure = instrument_page(context, base, request.param)
     if request.param not in NEAR:
         figure.get_by_role("button", name="Try it").click()
     wait_until(figure, "live")
-    assert harness.id_problems(figure) == []
-    figure.evaluate("figure => bookChecks.takeOthers(figure)")
+    ids = "figure => Array.from(figure.querySelectorAll('[id]'), e => e.id)"
+    assert figure.evaluate(ids) == [], "the chapter may have these ids too"
     yield request.param, visit, figure
     visit.page.close()
 
@@ -776,6 +766,8 @@ def test_every_control_has_a_name_and_a_place_for_a_finger(
         ".map((e) => e.outerHTML.slice(0, 100))"
     )
     assert small == []
+    visit.page.keyboard.press("Tab")
+    assert figure.evaluate("figure => bookChecks.controlProblems(figure)") == []
     for handle in figure.locator(".instrument-handle").all():
         before = handle.get_attribute("aria-valuetext")
         handle.focus()
@@ -792,12 +784,12 @@ def test_it_is_accessible_and_fits_in_every_form(awake: tuple[str, harness.Visit
     """Everything above minor that axe finds inside the figure, in light and dark, wide and on a phone."""
     label, visit, figure = awake
     page = visit.page
+    harness.use_theme(page, "dark")
+    assert harness.figure_problems(page, label, only_colors=True) == []
+    harness.use_theme(page, "light")
     for size in (harness.WIDE, harness.PHONE):
         page.set_viewport_size(size)
-        harness.use_theme(page, "light")
         assert harness.figure_problems(page, label) == [], size
-        harness.use_theme(page, "dark")
-        assert harness.figure_problems(page, label, only_colors=True) == [], size
         edges = figure.evaluate(
             "(figure) => { const edge = figure.getBoundingClientRect().right + 1;"
             " return [...figure.querySelectorAll('.book-instrument *')].filter((e) => e.checkVisibility()"
@@ -1057,10 +1049,9 @@ def test_what_is_hidden_is_filled_in(context: Any, base: str) -> None:
     figure.get_by_role("button", name="Try it").click()
     wait_until(figure, "live")
     done, status = figure.get_by_text("yours, to the last bit"), figure.locator(".fill-status")
-    done.wait_for()
     fill = figure.get_by_role("button", name="Fill in")
     figure.get_by_role("button", name="Hide nothing").click()
-    assert fill.is_disabled() and "Nothing is hidden" in status.inner_text()
+    assert fill.is_disabled() and "Nothing is hidden" in status.inner_text()  # and the first ends
     board = figure.locator(".fill-board canvas")
     assert "0 of 784 pixels hidden" in (board.get_attribute("aria-label") or "")
     board.click()  # in its middle
@@ -1139,7 +1130,8 @@ def test_where_motion_is_unwelcome_it_waits(motionless: Any, base: str, label: s
     page.goto(base + page_of(label))
     figure = page.locator(f"#{label}")
     figure.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)
+    figure.locator(".instrument-switch").wait_for()
+    page.wait_for_timeout(100)
     assert not figure.locator(".instrument-root").is_visible()
     figure.get_by_role("button", name="Try it").click()
     wait_until(figure, "live")

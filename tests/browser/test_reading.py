@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -14,13 +13,6 @@ if reason:
 
 LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"
 CHAPTER = next((harness.SITE / "notebooks").glob("*_elbo.html")).name
-
-
-@pytest.fixture
-def fresh(context: Any, base: str) -> Iterator[harness.Visit]:
-    visit = harness.Visit(context.new_page(), base)
-    yield visit
-    visit.page.close()
 
 
 def test_the_film_plays_pauses_and_can_be_moved(fresh: harness.Visit) -> None:
@@ -47,7 +39,6 @@ def test_the_film_plays_pauses_and_can_be_moved(fresh: harness.Visit) -> None:
     assert fresh.problems == []
 
 
-@pytest.mark.xdist_group("links")
 @pytest.mark.parametrize("visit", [f"notebooks/{CHAPTER}"], indirect=True)
 @pytest.mark.parametrize(
     ("link", "expected"),
@@ -121,7 +112,6 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.xdist_group("answers")
 @pytest.mark.parametrize("chapter", dict.fromkeys(chapter for chapter, *_ in ANSWERS))
 def test_numbers_are_right_or_wrong_in_the_page(fresh: harness.Visit, chapter: str) -> None:
     """By keyboard alone, on a phone too; what is said goes when something else is typed."""
@@ -149,7 +139,6 @@ def test_numbers_are_right_or_wrong_in_the_page(fresh: harness.Visit, chapter: s
     assert fresh.problems == []
 
 
-@pytest.mark.xdist_group("answers")
 def test_without_scripts_there_is_no_field(browser: Any, base: str) -> None:
     context = browser.new_context(viewport=harness.PHONE, java_script_enabled=False)
     page = context.new_page()
@@ -159,7 +148,6 @@ def test_without_scripts_there_is_no_field(browser: Any, base: str) -> None:
     context.close()
 
 
-@pytest.mark.xdist_group("answers")
 def test_the_caption_of_a_film_says_what_is_seen(fresh: harness.Visit) -> None:
     fresh.page.goto(f"{fresh.base}notebooks/09_diffusion_elbo.html")
     figures = fresh.page.locator(".companion-slider, .companion-editor")
