@@ -52,21 +52,10 @@ window.bookChecks = (() => {
         });
     }
 
-    let stops = [];  // what is wrong with those of the Tab key
-
-    /** From now on the Tab key goes on from the start of an element, or of the page, and its stops are looked at. */
-    function watchStops(selector) {
-        stops = [];
-        const start = document.querySelector(selector) ?? document.body, before = start.getAttribute("tabindex");
-        start.tabIndex = -1;
-        start.focus();
-        before === null ? start.removeAttribute("tabindex") : start.setAttribute("tabindex", before);
-        document.addEventListener("focusin", lookAtStop);
-    }
-
     /** What is wrong with an element that has the focus: nothing need be scrolled there, or nobody can see it. */
     function focusProblems(e) {
         const style = getComputedStyle(e), math = e.closest(".math"), found = [];
+        if (e === document.body) return found;
         const isWide = math && [math, ...math.children].some(b => b.scrollWidth > b.clientWidth);
         const isSeen = style.boxShadow !== "none"
             || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
@@ -75,23 +64,23 @@ window.bookChecks = (() => {
         return found.map(what => `${what}: ${e.outerHTML.slice(0, 80)}`);
     }
 
-    function lookAtStop({ target }) {
-        stops.push(...focusProblems(target));
+    /** Gives elements the focus, as if by a key where the last event was one, and says what is wrong with each. */
+    function focusEach(elements) {
+        return elements.filter(e => e.checkVisibility() && !e.disabled && e.tabIndex >= 0).flatMap(e => {
+            e.focus({ preventScroll: true });
+            return document.activeElement === e ? focusProblems(e) : [];
+        });
     }
 
-    /** Gives each control of an instrument the focus, as if by a key where the last event was one. */
+    /** What is wrong where the Tab key can stop: with the controls of an instrument, or with each kind on the page. */
     function controlProblems(figure) {
-        return all(".instrument-root :is(button, select, input, [role=slider])", figure)
-            .filter(e => e.checkVisibility() && !e.disabled).flatMap(e => {
-                e.focus();
-                return document.activeElement === e ? focusProblems(e) : [`no focus: ${e.outerHTML.slice(0, 80)}`];
-            });
+        return focusEach(all(".instrument-root :is(button, select, input, [role=slider])", figure));
     }
-
-    /** What was found since. */
     function stopProblems() {
-        document.removeEventListener("focusin", lookAtStop);
-        return Array.from(new Set(stops));
+        const kinds = new Set(), isNew = kind => !kinds.has(kind) && kinds.add(kind);
+        const kind = e => [e.tagName, e.className, e.parentElement.className].join();
+        return focusEach(all("a[href], button, input, select, textarea, summary, [tabindex]")
+            .filter(e => e.closest(".math") || e.checkVisibility() && isNew(kind(e))));
     }
 
     /** Which folds of the page are open. */
@@ -297,6 +286,7 @@ window.bookChecks = (() => {
     function foldProblems() {
         const found = [], isClosed = e => e.matches("details:not([open]), .toggle-hidden");
         const closed = [];
+        all("main details").forEach(e => { e.open = false; });  // what was looked into before
         for (const block of all("main details, main .admonition.toggle")) {
             const title = block.querySelector(":scope > :is(summary, .admonition-title)");
             const body = Array.from(block.children).find(e => e !== title && e.tagName !== "BUTTON");
@@ -333,7 +323,7 @@ window.bookChecks = (() => {
         return isSeen(unfolded[number].body);
     }
 
-    return { math, pictures, width, cut, shown, watchStops, stopProblems, focusProblems, controlProblems, folds, paper, theme, takeRepeated, looks, takeAllBut, takeAllButFigures, takeOthers,
-        putBack, slider, readings, editor, foldProblems, firstFolds, foldTitle,
-        isUnfolded };
+    return { math, pictures, width, cut, shown, focusProblems, controlProblems, stopProblems, folds, paper,
+        theme, takeRepeated, looks, takeAllBut, takeAllButFigures, takeOthers, putBack, slider, readings, editor,
+        foldProblems, firstFolds, foldTitle, isUnfolded };
 })();

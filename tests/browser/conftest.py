@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -81,3 +82,10 @@ def fresh(context: Any, base: str) -> Iterator[harness.Visit]:
     visit = harness.Visit(context.new_page(), base)
     yield visit
     visit.page.close()
+
+
+@pytest.fixture
+def wake(context: Any, base: str) -> Iterator[harness.Wake]:
+    """A function that opens the page of an instrument and wakes it: `figure = wake(label)`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda label: stack.enter_context(harness.awake(context, base, label))

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from bookkit.authoring.labels import Book
 from bookkit.site import built_files
 from bookkit.site.pdf import find_browser
 from companion.page.plots.style import DPI
@@ -137,29 +137,29 @@ def serve(folder: Path, prefix: str = "/") -> Iterator[str]:
             thread.join()
 
 
-BLANK = """<!doctype html><html lang="en" data-theme="light"><title>An instrument</title>
-<link rel="stylesheet" href="instruments.css"><body style="margin: 8px; font: 16px sans-serif">
-<div class="book-instrument" style="max-width: 740px"><div class="instrument-root"></div></div>"""
+@functools.cache
+def _places() -> dict[str, Any]:
+    return Book(ROOT).places
 
 
-@contextlib.contextmanager
-def instruments(folder: Path, *weights: str) -> Iterator[str]:
-    """Serve a page with one empty instrument, beside all modules and these shipped weights; gives its address."""
-    shutil.copytree(MODULES, folder)
-    for name in weights:
-        shutil.copy(ROOT / "companion" / "weights" / f"{name}.safetensors", folder)
-    (folder / "index.html").write_text(BLANK)
-    with serve(folder) as base:
-        yield base
+def page_of(label: str) -> str:
+    """The page of an instrument, with nothing but its figure: in the whole chapter test_site.py wakes it."""
+    return f"{_places()[label].docname}.html?only={label}"
+
+
+def modules() -> str:
+    """The folder in the built book that has the modules of instruments and their weights."""
+    (found,) = (SITE / "_static").glob("instruments-*")
+    return f"_static/{found.name}/"
 
 
 @contextlib.contextmanager
 def evaluating(
-    context: Any, address: str, script: str, argument: Any = None
+    context: Any, modules: str, script: str, argument: Any = None
 ) -> Iterator[Callable[..., Any]]:
-    """Gives `evaluate(code, argument)` of a page at this address, where a script has run with an argument."""
+    """Gives `evaluate(code, argument)` of a page beside the modules, where a script has run with an argument."""
     with contextlib.closing(context.new_page()) as page:
-        page.goto(address)
+        page.goto(f"{modules}instruments.css")  # any address where modules may be imported
         page.evaluate(script, argument)
         yield page.evaluate
 
@@ -168,11 +168,10 @@ def evaluating(
 def calling(context: Any, modules: str) -> Iterator[Callable[..., Any]]:
     """Gives `call(module, function, argument)`: what a JavaScript function of all exports of a module makes of it."""
     code = "async ([url, argument]) => ({})(await import(url), argument)"
-    with contextlib.closing(context.new_page()) as page:
-        page.goto(f"{modules}instruments.css")  # any address where modules may be imported
+    with evaluating(context, modules, "() => 0") as evaluate:
 
         def call(module: str, function: str, argument: Any = None) -> Any:
-            return page.evaluate(code.replace("{}", function), [f"{modules}{module}.js", argument])
+            return evaluate(code.replace("{}", function), [f"{modules}{module}.js", argument])
 
         yield call
 
@@ -258,6 +257,29 @@ class Visit:
         )
 
 
+Wake = Callable[[str], Any]
+
+
+@contextlib.contextmanager
+def awake(context: Any, base: str, label: str) -> Iterator[Any]:
+    """The figure of an instrument, alone on its page and awake; at the end nothing has failed there."""
+    visit = Visit(context.new_page(), base)
+    with contextlib.closing(visit.page):
+        visit.open(page_of(label))
+        figure = visit.page.locator(f"#{label}")
+        wake(figure)
+        yield figure
+        assert visit.problems == []
+
+
+def wake(figure: Any) -> None:
+    """Go where an instrument is, ask for it where it is large, and wait until it is awake."""
+    figure.scroll_into_view_if_needed()
+    if figure.locator("[data-start=click]").count():
+        figure.get_by_role("button", name="Try it").click()
+    figure.locator("[data-state=live]").wait_for()
+
+
 # ------------------------------------------------------------------------------------------------ the checks
 
 
@@ -287,15 +309,15 @@ def jump(page: Any) -> None:
 def tab_problems(page: Any) -> list[str]:
     """Formulas that the Tab key stops at although they need no scrolling, and stops that nobody can see.
 
-    From the top of the page and from that of its text: between them is the list of all pages, which is on all of them.
+    The key is pressed some times, and then a script goes to all formulas and to the first stop of each other kind.
     """
     jump(page)
+    page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
     found: list[str] = []
-    for start, presses in (("body", 10), ("article", 30)):
-        page.evaluate("start => bookChecks.watchStops(start)", start)
-        for _ in range(presses):
-            page.keyboard.press("Tab")
-        found += page.evaluate("() => bookChecks.stopProblems()")
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        found += page.evaluate("() => bookChecks.focusProblems(document.activeElement)")
+    found += page.evaluate("() => bookChecks.stopProblems()")
     return found
 
 

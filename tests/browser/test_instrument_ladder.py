@@ -1,7 +1,6 @@
 """The ladder whose levels are redrawn by hand: its networks beside torch's, its redraws, its use.
 
-The modules are served alone, with the style sheet and the shipped weights: no chapter is needed. Whatever every
-instrument must do in its figure, test_instruments.py asks of all of them.
+Whatever every instrument must do in its figure, test_instruments.py asks of all of them.
 """
 
 from __future__ import annotations
@@ -23,49 +22,30 @@ from companion.distributions import diagonal_normal, normal_product
 from companion.hierarchical_vae import HierarchicalVae
 from companion.zoo import pretrained
 
-if harness.find_browser() is None:
-    pytest.skip("no browser", allow_module_level=True)
+if reason := harness.why_not():
+    pytest.skip(reason, allow_module_level=True)
 
 DIGITS = load_file(harness.MODULES / "ladder_digits.safetensors")["images"]
 LADDER = pretrained("hvae-mnist")
 assert isinstance(LADDER, HierarchicalVae)
-READY = """const { parseTensors } = await import(new URL('kit.js', url));
-const load = async (name) => parseTensors(await (await fetch(new URL(`${name}.safetensors`, url))).arrayBuffer());"""
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page with an empty instrument beside the modules and the weights."""
-    folder = tmp_path_factory.mktemp("site") / "instruments"
-    with harness.instruments(folder, "hvae-mnist") as base:
-        yield base
-
-
-@pytest.fixture(scope="module")
-def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
+def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
     """`call(function, argument)`: what a function of the ladder's modules, its model and an argument makes of them."""
-    script = f"""async (url) => {{
-        {READY}
-        window.m = {{ ...await import(`${{url}}ladder_model.js`), ...await import(`${{url}}ladder.js`) }};
-        window.ladder = m.ladderModel(await load('hvae-mnist'));
-    }}"""
-    with harness.evaluating(context, place, script, place) as call:
+    script = """async () => {
+        window.m = {};
+        for (const name of ["kit", "ladder_model", "ladder"]) Object.assign(m, await import(`./${name}.js`));
+        window.ladder = m.ladderModel(m.parseTensors(await (await fetch("hvae-mnist.safetensors")).arrayBuffer()));
+    }"""
+    with harness.evaluating(context, base + harness.modules(), script) as call:
         yield call
 
 
 @pytest.fixture
-def live(context: Any, place: str) -> Iterator[Any]:
-    """A page in which the instrument is mounted."""
-    visit = harness.Visit(context.new_page(), place)
-    visit.open("index.html")
-    visit.page.evaluate(
-        f"async (url) => {{ {READY} const root = document.querySelector('.instrument-root');"
-        " await (await import(`${url}ladder.js`)).mount(root, { load }); }",
-        place,
-    )
-    yield visit.page
-    assert visit.problems == []
-    visit.page.close()
+def live(wake: harness.Wake) -> Any:
+    """A page in which the instrument is awake."""
+    return wake("fig-from-the-top").page
 
 
 def images() -> torch.Tensor:
@@ -278,7 +258,7 @@ def test_digits_are_taken_written_drawn_and_wiped_out(live: Any) -> None:
 def test_the_last_of_many_wishes_is_shown(live: Any) -> None:
     """Wishes that come faster than they are granted: at the end all is of the last one."""
     live.evaluate(
-        "() => { const boxes = [...document.querySelectorAll('input[type=checkbox]')];"
+        "() => { const boxes = [...document.querySelectorAll('figure input[type=checkbox]')];"
         " for (let i = 0; i < 20; i++) boxes[i % 5].click(); boxes[0].click(); }"
     )
     shows(live, PICTURE, "levels 4 and 3 see it")

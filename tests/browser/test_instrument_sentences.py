@@ -1,13 +1,10 @@
 """The instrument that draws for a sentence: its words and its network beside torch's, and in use.
 
-The modules are served alone, with the style sheet and the shipped weights: no chapter is needed. Whatever every
-instrument must do in its figure, test_instruments.py asks of all of them, too.
+Whatever every instrument must do in its figure, test_instruments.py asks of all of them, too.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import re
 import string
 from collections.abc import Callable, Iterator
@@ -30,10 +27,11 @@ from companion.samplers import ddim_sample
 from companion.zoo import pretrained
 from companion.zoo.architectures import decoded_landscapes
 
-if harness.find_browser() is None:
-    pytest.skip("no browser", allow_module_level=True)
+if reason := harness.why_not():
+    pytest.skip(reason, allow_module_level=True)
 
 FILES = ["text-scenes", "vae-landscapes"]
+PAGE = harness.page_of("fig-sentences")
 MODEL: Any = pretrained("text-scenes")
 SENTENCES = [
     "a small red house at dusk, two trees",
@@ -43,17 +41,7 @@ SENTENCES = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the modules and the weights, beside a page with the instrument in a figure: figure.html."""
-    folder = tmp_path_factory.mktemp("site") / "instruments"
-    with harness.instruments(folder, *FILES) as base:
-        (folder / "figure.html").write_text(figure_page())
-        (folder / "still.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-        yield base
-
-
-@pytest.fixture(scope="module")
-def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
+def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
     """`call(function, argument)`: what a function of the modules `m` and the `model` makes of an argument."""
     script = """async (files) => {
         window.m = {};
@@ -62,7 +50,7 @@ def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
         const load = async (name) => m.parseTensors(await (await fetch(`${name}.safetensors`)).arrayBuffer());
         window.model = m.sentenceModel(...await Promise.all(files.map(load)));
     }"""
-    with harness.evaluating(context, place, script, FILES) as call:
+    with harness.evaluating(context, base + harness.modules(), script, FILES) as call:
         yield call
 
 
@@ -231,35 +219,6 @@ def test_the_decoder_is_that_of_torch(call: Callable[..., Any], seed: int) -> No
 # ------------------------------------------------------------------------------------------------ in its figure
 
 
-def figure_page() -> str:
-    """A page with the instrument in a figure, asleep, and what its style takes from the book's."""
-    files = {name: instruments.weights(harness.ROOT, name) for name in FILES}
-    hashes = html.escape(
-        json.dumps({name: instruments.digest(path) for name, path in files.items()})
-    )
-    size = sum(path.stat().st_size for path in files.values())
-    assert size < 6e6
-    names = ["background", "text-base", "text-muted"]
-    themes = {"light": ("#ffffff", "#222832", "#48566b"), "dark": ("#14181e", "#ced6dd", "#9ca4af")}
-    colors = "".join(
-        f"html[data-theme={theme}] {{ background: {values[0]}; color: {values[1]}; "
-        + "".join(f"--pst-color-{name}: {value}; " for name, value in zip(names, values))
-        + f"--book-accent: {'#1258b8' if theme == 'light' else '#8ab8ff'}; }}\n"
-        for theme, values in themes.items()
-    )
-    return (
-        harness.BLANK.partition("<body")[0]
-        + f"""<style>{colors}</style><script type="module" src="loader.js"></script>
-<body style="margin: 8px; font: 16px sans-serif"><main class="bd-article"><h1>A page</h1>
-<figure id="fig-sentences" style="max-width: 740px; margin: 0">
-<img src="still.svg" alt="The still" width="300" height="100">
-<div class="book-instrument" data-module="sentences" data-start="click" data-caption=""
-  data-bytes="{size}" data-files="{hashes}" hidden>
-<p class="instrument-words"><strong>Your sentence.</strong> <span>Type or pick.</span></p></div>
-<figcaption><span class="caption-text">A caption.</span></figcaption></figure></main>"""
-    )
-
-
 class Figure:
     """The figure of an open page."""
 
@@ -271,10 +230,6 @@ class Figure:
         )
         self.fault, self.canvas = self.root.locator(".sentences-fault"), self.root.locator("canvas")
         self.step = self.root.get_by_role("slider", name="step")
-
-    def wake(self) -> None:
-        self.root.get_by_role("button", name="Try it").click()
-        self.root.locator(".book-instrument[data-state=live]").wait_for()
 
     def button(self, name: str, group: str | None = None) -> Any:
         place = self.root.get_by_role("group", name=group, exact=True) if group else self.root
@@ -300,21 +255,18 @@ class Figure:
 
 
 @pytest.fixture
-def visit(context: Any, place: str) -> Iterator[harness.Visit]:
-    visit = harness.Visit(context.new_page(), place)
-    visit.open("figure.html")
-    yield visit
-    visit.page.close()
+def asleep(fresh: harness.Visit) -> Figure:
+    """The instrument before anybody asked for it."""
+    fresh.open(PAGE)
+    return Figure(fresh.page)
 
 
 @pytest.fixture
-def live(visit: harness.Visit) -> Iterator[Figure]:
+def live(wake: harness.Wake) -> Figure:
     """The instrument, awake, with its first picture."""
-    figure = Figure(visit.page)
-    figure.wake()
+    figure = Figure(wake("fig-sentences").page)
     figure.drawn("Drawn for “a large red house, two trees, by day”.")
-    yield figure
-    assert visit.problems == []
+    return figure
 
 
 def test_a_word_is_picked_and_the_picture_before_stays(live: Figure) -> None:
@@ -419,9 +371,9 @@ def test_it_is_accessible_and_fits_in_every_form(live: Figure) -> None:
 # ------------------------------------------------------------------------------------------------ loading, time
 
 
-def test_a_download_that_fails_is_said_and_tried_again(visit: harness.Visit) -> None:
+def test_a_download_that_fails_is_said_and_tried_again(asleep: Figure) -> None:
     """First it does not come, then it comes altered, then it is what it should be."""
-    page, figure = visit.page, Figure(visit.page)
+    page, figure = asleep.page, asleep
     failed = figure.root.locator(".instrument-status")
     for answer in (
         lambda route: route.abort(),
@@ -437,38 +389,36 @@ def test_a_download_that_fails_is_said_and_tried_again(visit: harness.Visit) -> 
         assert figure.root.locator("img").is_visible()
         assert not figure.root.locator("progress").is_visible()
         page.unroute("**/text-scenes.safetensors")
-    figure.wake()
+    harness.wake(figure.root)
     assert failed.inner_text() == ""
     figure.drawn("Drawn for")
 
 
-def test_a_bar_shows_how_much_has_come(visit: harness.Visit) -> None:
+def test_a_bar_shows_how_much_has_come(asleep: Figure) -> None:
     """Whatever comes first, the bar is full when all has come, and then it goes."""
-    figure = Figure(visit.page)
-    visit.page.evaluate(
+    asleep.page.evaluate(
         "() => { const bar = document.querySelector('progress'); window.shares = [];"
         " const look = () => { if (!bar.hidden) shares.push(bar.position); };"
         " new MutationObserver(look).observe(bar, { attributes: true }); }"
     )
-    figure.wake()
-    shares = visit.page.evaluate("() => shares")
+    harness.wake(asleep.root)
+    shares = asleep.page.evaluate("() => shares")
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 3
-    assert not figure.root.locator("progress").is_visible()
-    assert visit.problems == []
+    assert not asleep.root.locator("progress").is_visible()
 
 
-def test_the_page_is_never_held_up_and_the_picture_comes_in_time(context: Any, place: str) -> None:
+def test_the_page_is_never_held_up_and_the_picture_comes_in_time(context: Any, base: str) -> None:
     """From "Try it" to the picture, and while it draws anew; once of five times, since others compute here, too."""
     longest, seconds = [], []
     for _ in range(5):
         page = context.new_page()
-        page.goto(f"{place}figure.html")
+        page.goto(base + PAGE)
         page.evaluate(
             "() => { window.tasks = [0]; new PerformanceObserver((list) => tasks.push(...list.getEntries()"
             ".map(({ duration }) => duration))).observe({ type: 'longtask' }); }"
         )
         figure = Figure(page)
-        figure.wake()
+        harness.wake(figure.root)
         figure.drawn("Drawn for")
         start = page.evaluate("() => performance.now()")
         figure.button("blue", "color").click()
@@ -482,11 +432,11 @@ def test_the_page_is_never_held_up_and_the_picture_comes_in_time(context: Any, p
     assert min(longest) <= 100 and min(seconds) < 15
 
 
-def test_where_motion_is_unwelcome_only_the_picture_is_shown(browser: Any, place: str) -> None:
+def test_where_motion_is_unwelcome_only_the_picture_is_shown(browser: Any, base: str) -> None:
     page = browser.new_context(viewport=harness.WIDE, reduced_motion="reduce").new_page()
-    page.goto(f"{place}figure.html")
+    page.goto(base + PAGE)
     figure = Figure(page)
-    figure.wake()
+    harness.wake(figure.root)
     assert "Step 20 of 20" in (figure.canvas.get_attribute("aria-label") or "")
     figure.drawn("Drawn for")
     page.context.close()

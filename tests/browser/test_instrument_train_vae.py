@@ -1,7 +1,6 @@
 """The VAE that trains in the page: its update beside autograd and Adam, its measures beside quadrature, its use.
 
-The modules are served alone, with the style sheet: no chapter is needed. Whatever every instrument must do in its
-figure, test_instruments.py asks of all of them.
+Whatever every instrument must do in its figure, test_instruments.py asks of all of them.
 """
 
 from __future__ import annotations
@@ -19,35 +18,21 @@ from harness import TOLERANCE, close
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-if harness.find_browser() is None:
-    pytest.skip("no browser", allow_module_level=True)
+if reason := harness.why_not():
+    pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page with an empty instrument beside the modules."""
-    with harness.instruments(tmp_path_factory.mktemp("site") / "instruments") as base:
-        yield base
-
-
-@pytest.fixture(scope="module")
-def call(context: Any, place: str) -> Iterator[Callable[..., Any]]:
+def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
     """As of `harness.calling`."""
-    with harness.calling(context, place) as call:
+    with harness.calling(context, base + harness.modules()) as call:
         yield call
 
 
 @pytest.fixture
-def live(context: Any, place: str) -> Iterator[Any]:
-    """A page in which the instrument is mounted, and rests."""
-    visit = harness.Visit(context.new_page(), place)
-    visit.open("index.html")
-    visit.page.evaluate(
-        "async () => (await import('./train_vae.js')).mount(document.querySelector('.instrument-root'))"
-    )
-    yield visit.page
-    assert visit.problems == []
-    visit.page.close()
+def live(wake: harness.Wake) -> Any:
+    """A page in which the instrument is awake, and rests."""
+    return wake("fig-train-vae").page
 
 
 def double(values: Any) -> torch.Tensor:
@@ -342,7 +327,7 @@ COALESCED = """(canvas, path) => canvas.dispatchEvent(new PointerEvent("pointerm
 
 def test_points_come_from_mouse_finger_and_keys_and_are_capped(live: Any) -> None:
     data, canvas = live.get_by_role("combobox", name="data"), live.locator("canvas").first
-    status, pen = live.locator(".instrument-status"), live.locator(".train-pen")
+    status, pen = live.locator(".instrument-root .instrument-status"), live.locator(".train-pen")
     box = canvas.bounding_box()
     x, y, size = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, box["width"]
 

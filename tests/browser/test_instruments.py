@@ -21,7 +21,6 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from bookkit.authoring.labels import Book
 from bookkit.site import instruments
 from companion import data
 from companion.denoisers import MixtureDenoiser
@@ -32,32 +31,11 @@ from companion.score import exact_score, langevin_sample, noisy_mixture, score_f
 from companion.training import minimize
 from companion.zoo import pretrained
 
-reason = harness.why_not()
-if reason:
+if reason := harness.why_not():
     pytest.skip(reason, allow_module_level=True)
 
 TABLE = instruments.read_table(harness.ROOT)
-PLACES = Book(harness.ROOT).places
-NEAR = [label for label, entry in TABLE.items() if entry["start"] == "near"]
-
-
-def page_of(label: str) -> str:
-    """The page of an instrument, with nothing but its figure: in the whole chapter test_site.py wakes it."""
-    return f"{PLACES[label].docname}.html?only={label}"
-
-
-def folder() -> str:
-    (found,) = (harness.SITE / "_static").glob("instruments-*")
-    return f"_static/{found.name}/"
-
-
-def instrument_page(context: Any, base: str, label: str) -> tuple[harness.Visit, Any]:
-    """The page of an instrument, in whose figure it is awake or has said why not."""
-    visit = harness.Visit(context.new_page(), base)
-    visit.open(page_of(label))
-    figure = visit.page.locator(f"#{label}")
-    figure.scroll_into_view_if_needed()
-    return visit, figure
+HASHES = TABLE["fig-noise-or-not"]["hashes"]
 
 
 def wait_until(figure: Any, state: str) -> None:
@@ -67,7 +45,7 @@ def wait_until(figure: Any, state: str) -> None:
 @pytest.fixture(scope="module")
 def call(context: Any, base: str) -> Iterator[Callable[..., Any]]:
     """As of `harness.calling`."""
-    with harness.calling(context, f"{base}{folder()}") as call:
+    with harness.calling(context, base + harness.modules()) as call:
         yield call
 
 
@@ -119,7 +97,7 @@ def test_tensors_are_those_of_the_file(call: Callable[..., Any], base: str) -> N
     """All types of numbers, and the hash that the page names."""
     name = "ddpm-toy2d"
     path = instruments.weights(harness.ROOT, name)
-    url = f"{base}{folder()}{name}.safetensors"
+    url = f"{base}{harness.modules()}{name}.safetensors"
     found = call(
         "kit",
         "async (kit, [url, hash]) => Object.fromEntries(Object.entries(await kit.fetchTensors(url, hash))"
@@ -140,7 +118,7 @@ def test_a_file_with_another_hash_is_refused(call: Callable[..., Any], base: str
     error = call(
         "kit",
         "(kit, url) => kit.fetchTensors(url, '0'.repeat(64)).then(() => 'taken', (error) => error.message)",
-        f"{base}{folder()}ddpm-toy2d.safetensors",
+        f"{base}{harness.modules()}ddpm-toy2d.safetensors",
     )
     assert "another SHA-256" in error
 
@@ -419,7 +397,7 @@ def test_its_learned_score(call: Callable[..., Any], base: str, t: int) -> None:
         "ring_model",
         f"async (m, [x, t, url, hash]) => {{ {LOAD} return [m.predictNoise(tensors, x, t), "
         "m.learnedScore(tensors, Float64Array.from(x), t)].map((values) => Array.from(values)); }",
-        [flat(x), t, f"{base}{folder()}", TABLE["fig-noise-or-not"]["hashes"]["ddpm-toy2d"]],
+        [flat(x), t, base + harness.modules(), HASHES["ddpm-toy2d"]],
     )
     times = torch.full((len(x),), t)
     with torch.no_grad():
@@ -713,91 +691,77 @@ def test_denoising_and_renoising_draws_a_point_by_its_weight(call: Callable[...,
 
 
 @pytest.fixture(scope="module")
-def awake(
-    request: pytest.FixtureRequest, context: Any, base: str
-) -> Iterator[tuple[str, harness.Visit, Any]]:
+def awake(request: pytest.FixtureRequest, context: Any, base: str) -> Iterator[Any]:
     """The instrument of this label, awake in its figure; its page is opened once for all tests that have it."""
-    visit, figure = instrument_page(context, base, request.param)
-    if request.param not in NEAR:
-        figure.get_by_role("button", name="Try it").click()
-    wait_until(figure, "live")
-    ids = "figure => Array.from(figure.querySelectorAll('[id]'), e => e.id)"
-    assert figure.evaluate(ids) == [], "the chapter may have these ids too"
-    yield request.param, visit, figure
-    visit.page.close()
+    with harness.awake(context, base, request.param) as figure:
+        ids = "figure => Array.from(figure.querySelectorAll('[id]'), e => e.id)"
+        assert figure.evaluate(ids) == [], "the chapter may have these ids too"
+        yield figure
 
 
 each_awake = pytest.mark.parametrize("awake", TABLE, indirect=True)
 
 
 @each_awake
-def test_it_wakes_in_its_figure_and_the_still_comes_back(
-    awake: tuple[str, harness.Visit, Any],
-) -> None:
-    label, visit, figure = awake
-    still, root = figure.locator("img").first, figure.locator(".instrument-root")
-    caption = figure.locator(".caption-text")
+def test_it_wakes_in_its_figure_and_the_still_comes_back(awake: Any) -> None:
+    page, label = awake.page, awake.get_attribute("id")
+    still, root = awake.locator("img").first, awake.locator(".instrument-root")
+    caption = awake.locator(".caption-text")
     assert root.is_visible() and not still.is_visible()
     assert root.locator("canvas").count() >= 1
     if wanted := TABLE[label].get("caption"):
         assert caption.inner_text() == wanted.strip()
-    figure.get_by_role("button", name="Show the still").click()
+    awake.get_by_role("button", name="Show the still").click()
     assert still.is_visible() and not root.is_visible()
     if wanted:
         assert caption.inner_text() != wanted.strip()
-    figure.get_by_role("button", name="Try it").click()
+    awake.get_by_role("button", name="Try it").click()
     assert root.is_visible() and not still.is_visible()
-    visit.page.emulate_media(media="print")
+    page.emulate_media(media="print")
     assert still.is_visible() and not root.is_visible()
-    visit.page.emulate_media(media="null")
+    page.emulate_media(media="null")
     assert root.is_visible() and not still.is_visible()
-    assert visit.problems == []
 
 
 @each_awake
-def test_every_control_has_a_name_and_a_place_for_a_finger(
-    awake: tuple[str, harness.Visit, Any],
-) -> None:
-    _, visit, figure = awake
-    small = figure.evaluate(
+def test_every_control_has_a_name_and_a_place_for_a_finger(awake: Any) -> None:
+    page = awake.page
+    small = awake.evaluate(
         "(figure) => [...figure.querySelectorAll('.instrument-root :is(button, select, input, [role=slider])')]"
         ".filter((e) => e.checkVisibility()).map((e) => e.closest('label') ?? e)"
         ".filter((e) => e.getBoundingClientRect().height < 24 || e.getBoundingClientRect().width < 24)"
         ".map((e) => e.outerHTML.slice(0, 100))"
     )
     assert small == []
-    visit.page.keyboard.press("Tab")
-    assert figure.evaluate("figure => bookChecks.controlProblems(figure)") == []
-    for handle in figure.locator(".instrument-handle").all():
+    page.keyboard.press("Tab")
+    assert awake.evaluate("figure => bookChecks.controlProblems(figure)") == []
+    for handle in awake.locator(".instrument-handle").all():
         before = handle.get_attribute("aria-valuetext")
         handle.focus()
-        visit.page.keyboard.press("ArrowRight")
-        visit.page.wait_for_function(
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
             "([e, before]) => e.getAttribute('aria-valuetext') !== before",
             arg=[handle.element_handle(), before],
         )
-    assert visit.problems == []
 
 
 @each_awake
-def test_it_is_accessible_and_fits_in_every_form(awake: tuple[str, harness.Visit, Any]) -> None:
+def test_it_is_accessible_and_fits_in_every_form(awake: Any) -> None:
     """Everything above minor that axe finds inside the figure, in light and dark, wide and on a phone."""
-    label, visit, figure = awake
-    page = visit.page
+    page, label = awake.page, awake.get_attribute("id")
     harness.use_theme(page, "dark")
     assert harness.figure_problems(page, label, only_colors=True) == []
     harness.use_theme(page, "light")
     for size in (harness.WIDE, harness.PHONE):
         page.set_viewport_size(size)
         assert harness.figure_problems(page, label) == [], size
-        edges = figure.evaluate(
+        edges = awake.evaluate(
             "(figure) => { const edge = figure.getBoundingClientRect().right + 1;"
             " return [...figure.querySelectorAll('.book-instrument *')].filter((e) => e.checkVisibility()"
             " && !e.classList.contains('instrument-handle') && e.getBoundingClientRect().right > edge).length; }"
         )
         assert edges == 0, size
         assert harness.width_problems(page) == []
-    assert visit.problems == []
 
 
 def numbers(figure: Any) -> str:
@@ -807,10 +771,9 @@ def numbers(figure: Any) -> str:
 @pytest.mark.parametrize(
     "label", ["fig-two-fits", "fig-ring-bound", "fig-move-or-reweight", "fig-circle"]
 )
-def test_mouse_and_finger_drag_what_can_be_dragged(context: Any, base: str, label: str) -> None:
-    visit, figure = instrument_page(context, base, label)
-    wait_until(figure, "live")
-    page = visit.page
+def test_mouse_and_finger_drag_what_can_be_dragged(wake: harness.Wake, label: str) -> None:
+    figure = wake(label)
+    page = figure.page
     touch = page.context.new_cdp_session(page)
     for handle in figure.locator(".instrument-handle").all():
         for way in ("mouse", "finger"):
@@ -833,14 +796,11 @@ def test_mouse_and_finger_drag_what_can_be_dragged(context: Any, base: str, labe
             )
             assert numbers(figure) != before, (handle.get_attribute("aria-label"), way)
             assert handle.bounding_box()["x"] > box["x"] + 6
-    assert visit.problems == []
-    page.close()
 
 
-def test_the_buttons_of_the_two_directions_find_the_two_fits(context: Any, base: str) -> None:
+def test_the_buttons_of_the_two_directions_find_the_two_fits(wake: harness.Wake) -> None:
     """What the buttons end at is what the marks on the bars promise."""
-    visit, figure = instrument_page(context, base, "fig-two-fits")
-    wait_until(figure, "live")
+    figure = wake("fig-two-fits")
     scene = (-3.0, 3.0, 0.5)
     variance = torch.tensor(1.0 + scene[0] ** 2).double()  # of p, whose mean is 0
     forward = both(scene, Normal(torch.zeros(()).double(), variance.sqrt()))[0]
@@ -853,20 +813,18 @@ def test_the_buttons_of_the_two_directions_find_the_two_fits(context: Any, base:
             figure.locator(f".instrument-meter {part}").nth(row).element_handle()
             for part in (".fill", ".tick", "output")
         )
-        visit.page.wait_for_function(
+        figure.page.wait_for_function(
             "([fill, tick, shown, least]) => Math.abs(parseFloat(shown.textContent) - least) < 1e-3"
             " && Math.abs(fill.getBoundingClientRect().right - tick.getBoundingClientRect().left) < 1",
             arg=[fill, tick, shown, least.item()],
         )
     figure.get_by_role("button", name="Least D(q").click()  # from the wide fit, between the modes
     figure.get_by_text("This is a local minimum").wait_for()
-    visit.page.close()
 
 
-def test_new_samples_and_a_jump(context: Any, base: str) -> None:
+def test_new_samples_and_a_jump(wake: harness.Wake) -> None:
     """Other samples, other gradients; with a jump the moved samples see none at all."""
-    visit, figure = instrument_page(context, base, "fig-move-or-reweight")
-    wait_until(figure, "live")
+    figure = wake("fig-move-or-reweight")
     before = numbers(figure)
     figure.get_by_role("button", name="New samples").click()
     assert numbers(figure) != before
@@ -874,16 +832,11 @@ def test_new_samples_and_a_jump(context: Any, base: str) -> None:
     outputs = figure.locator(".instrument-meter output").all_inner_texts()
     assert outputs == ["s.d. 0.15", "s.d. 0.00"]
     assert "true 0.29, score" in figure.locator(".instrument-sums").inner_text()
-    assert visit.problems == []
-    visit.page.close()
 
 
-def test_data_are_drawn_up_to_a_number_and_the_noisy_point_is_pressed(
-    context: Any, base: str
-) -> None:
-    visit, figure = instrument_page(context, base, "fig-circle")
-    wait_until(figure, "live")
-    page, plane = visit.page, figure.locator("canvas")
+def test_data_are_drawn_up_to_a_number_and_the_noisy_point_is_pressed(wake: harness.Wake) -> None:
+    figure = wake("fig-circle")
+    page, plane = figure.page, figure.locator("canvas")
     status, knob = figure.locator(".arrows-status"), figure.locator(".instrument-handle")
     plane.scroll_into_view_if_needed()
     box = plane.bounding_box()
@@ -910,14 +863,11 @@ def test_data_are_drawn_up_to_a_number_and_the_noisy_point_is_pressed(
     assert "All 400 points are used up" in status.inner_text() and "of 400" in numbers(figure)
     figure.get_by_role("button", name="Ring").click()
     assert "of 60" in numbers(figure) and status.inner_text() == ""
-    assert visit.problems == []
-    page.close()
 
 
-def test_noise_returns_to_what_the_reader_draws(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-same-marginals")
-    wait_until(figure, "live")
-    page, plane = visit.page, figure.locator("canvas")
+def test_noise_returns_to_what_the_reader_draws(wake: harness.Wake) -> None:
+    figure = wake("fig-same-marginals")
+    page, plane = figure.page, figure.locator("canvas")
     plane.scroll_into_view_if_needed()
     figure.get_by_role("button", name="Draw your own").click()
     play, status = figure.get_by_role("button", name="Play"), figure.locator(".instrument-result")
@@ -933,14 +883,11 @@ def test_noise_returns_to_what_the_reader_draws(context: Any, base: str) -> None
     figure.locator("input[type=range]").last.fill("40")
     assert re.search(r"At the end the particles are 0\.0\d \(ODE\) and 0\.0\d", status.inner_text())
     assert "σ = 0.00" in figure.inner_text()
-    assert visit.problems == []
-    page.close()
 
 
-def test_paths_along_the_arrows(context: Any, base: str) -> None:
+def test_paths_along_the_arrows(wake: harness.Wake) -> None:
     """One ends where the arrow vanishes; the others end beside a data point, at the lowest noise, and start again."""
-    visit, figure = instrument_page(context, base, "fig-circle")
-    wait_until(figure, "live")
+    figure = wake("fig-circle")
     status, knob = figure.locator(".arrows-status"), figure.locator(".instrument-handle")
     sums, noise = (
         figure.locator(".instrument-sums span span"),
@@ -957,26 +904,23 @@ def test_paths_along_the_arrows(context: Any, base: str) -> None:
         status.get_by_text("from a data point").wait_for()
         assert noise.input_value() == "0"
     knob.focus()
-    visit.page.keyboard.press("ArrowUp")
+    figure.page.keyboard.press("ArrowUp")
     assert status.inner_text() == "" and knob.get_attribute("aria-valuetext") != start
     figure.get_by_role("button", name="Denoise and renoise").click()
     assert "raise σ first" in status.inner_text()
     noise.focus()
-    visit.page.keyboard.press("End")
+    figure.page.keyboard.press("End")
     assert "mean of the data" in figure.locator(".arrows-words").inner_text()  # with most noise
-    assert visit.problems == []
-    visit.page.close()
 
 
-def test_the_laboratory_plays_steps_and_scrubs(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-noise-or-not")
-    wait_until(figure, "live")
+def test_the_laboratory_plays_steps_and_scrubs(wake: harness.Wake) -> None:
+    figure = wake("fig-noise-or-not")
     time, result = figure.get_by_role("slider", name="time"), figure.locator(".instrument-result")
     figure.get_by_role("button", name="Play", exact=True).wait_for()  # it has played once
     assert time.get_attribute("aria-valuetext") == "t = 0"
     assert "off the nearest center" in result.inner_text()
     time.focus()
-    visit.page.keyboard.press("Home")
+    figure.page.keyboard.press("Home")
     assert time.get_attribute("aria-valuetext") == "t = 100" and result.inner_text() == ""
     figure.get_by_role("button", name="Step").click()
     assert time.input_value() == "1"
@@ -986,20 +930,16 @@ def test_the_laboratory_plays_steps_and_scrubs(context: Any, base: str) -> None:
     figure.get_by_role("button", name="Play", exact=True).wait_for()
     assert "off the nearest center" in result.inner_text()
     assert figure.get_by_role("checkbox", name="lopsided ring").is_disabled()
-    assert visit.problems == []
-    visit.page.close()
 
 
-def test_altered_weights_leave_the_exact_score_and_a_sentence(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-noise-or-not")
-    visit.page.route(
+def test_altered_weights_leave_the_exact_score_and_a_sentence(wake: harness.Wake) -> None:
+    figure = wake("fig-noise-or-not")
+    figure.page.route(
         "**/*.safetensors", lambda route: route.fulfill(status=200, body=b"\x08" + 99 * b"\0")
     )
-    wait_until(figure, "live")
     figure.get_by_role("combobox", name="score").select_option("learned")
     figure.get_by_text("could not be loaded").wait_for()
     assert figure.get_by_role("combobox", name="score").input_value() == "exact"
-    visit.page.close()
 
 
 def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
@@ -1007,7 +947,7 @@ def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
 ) -> None:
     page = context.new_page()
     page.route("**/kl.js", lambda route: route.abort())
-    page.goto(base + page_of("fig-two-fits"))
+    page.goto(base + harness.page_of("fig-two-fits"))
     figure = page.locator("#fig-two-fits")
     figure.scroll_into_view_if_needed()
     wait_until(figure, "failed")
@@ -1019,10 +959,8 @@ def test_a_module_that_does_not_come_leaves_the_still_and_a_sentence(
     page.close()
 
 
-def test_guidance_shows_each_step_of_a_film(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-guidance-grid")
-    figure.get_by_role("button", name="Try it").click()
-    wait_until(figure, "live")
+def test_guidance_shows_each_step_of_a_film(wake: harness.Wake) -> None:
+    figure = wake("fig-guidance-grid")
     figure.get_by_role("combobox", name="steps").select_option("6")
     figure.get_by_role("combobox", name="class").select_option("8")
     step, status = figure.get_by_role("slider", name="step"), figure.locator(".guide-status")
@@ -1031,23 +969,19 @@ def test_guidance_shows_each_step_of_a_film(context: Any, base: str) -> None:
     picture = figure.locator("canvas")
     assert "time 0: the digit" in (picture.get_attribute("aria-label") or "")
     step.focus()
-    visit.page.keyboard.press("Home")
+    figure.page.keyboard.press("Home")
     assert "time 1000: the noisy image" in (picture.get_attribute("aria-label") or "")
     figure.get_by_role("button", name="Step").click()
     assert step.input_value() == "1"
     scale = figure.get_by_role("slider", name="scale")
     for words, key in (("Scale 0: the class is not used", "Home"), ("makes, 9 times", "End")):
         scale.focus()
-        visit.page.keyboard.press(key)
+        figure.page.keyboard.press(key)
         status.get_by_text(words).wait_for()
-    assert visit.problems == []
-    visit.page.close()
 
 
-def test_what_is_hidden_is_filled_in(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-completions")
-    figure.get_by_role("button", name="Try it").click()
-    wait_until(figure, "live")
+def test_what_is_hidden_is_filled_in(wake: harness.Wake) -> None:
+    figure = wake("fig-completions")
     done, status = figure.get_by_text("yours, to the last bit"), figure.locator(".fill-status")
     fill = figure.get_by_role("button", name="Fill in")
     figure.get_by_role("button", name="Hide nothing").click()
@@ -1062,8 +996,6 @@ def test_what_is_hidden_is_filled_in(context: Any, base: str) -> None:
     figure.get_by_role("button", name="7", exact=True).click()
     fill.click()
     done.wait_for()
-    assert visit.problems == []
-    visit.page.close()
 
 
 def test_a_thread_that_does_not_start_leaves_the_still_and_a_sentence(
@@ -1071,7 +1003,7 @@ def test_a_thread_that_does_not_start_leaves_the_still_and_a_sentence(
 ) -> None:
     page = context.new_page()
     page.route("**/digit_worker.js", lambda route: route.abort())
-    page.goto(base + page_of("fig-guidance-grid"))
+    page.goto(base + harness.page_of("fig-guidance-grid"))
     figure = page.locator("#fig-guidance-grid")
     figure.get_by_role("button", name="Try it").click()
     wait_until(figure, "failed")
@@ -1080,10 +1012,9 @@ def test_a_thread_that_does_not_start_leaves_the_still_and_a_sentence(
     page.close()
 
 
-def test_the_riddle_is_scored(context: Any, base: str) -> None:
+def test_the_riddle_is_scored(wake: harness.Wake) -> None:
     """All drawn digits marked are 20 of 20, the others marked none; what is said of a tile is true."""
-    visit, figure = instrument_page(context, base, "fig-which-are-real")
-    wait_until(figure, "live")
+    figure = wake("fig-which-are-real")
     drawn = load_file(instruments.weights(harness.ROOT, "which_are_real"))["drawn"].tolist()
     tiles = figure.locator(".riddle-tiles button")
     assert tiles.count() == len(drawn)
@@ -1091,15 +1022,13 @@ def test_the_riddle_is_scored(context: Any, base: str) -> None:
         for tile, answer in zip(tiles.all(), drawn, strict=True):
             if answer == marked:
                 tile.focus()
-                visit.page.keyboard.press("Space")
+                figure.page.keyboard.press("Space")
         figure.get_by_role("button", name="Check").click()
         figure.get_by_text(f"{right} of 20 are right. Guessing gets 10 on average.").wait_for()
         words = [tile.inner_text().split()[-1] for tile in tiles.all()]
         assert words == [("real", "drawn")[answer] for answer in drawn]
         figure.get_by_role("button", name="Again").click()
         assert figure.locator("[aria-pressed=true]").count() == 0
-    assert visit.problems == []
-    visit.page.close()
 
 
 @pytest.fixture(scope="module")
@@ -1118,7 +1047,7 @@ def motionless(browser: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("label", TABLE)
 def test_without_scripts_there_is_only_the_still(scriptless: Any, base: str, label: str) -> None:
-    scriptless.goto(base + page_of(label), wait_until="domcontentloaded")
+    scriptless.goto(base + harness.page_of(label), wait_until="domcontentloaded")
     figure = scriptless.locator(f"#{label}")
     assert figure.locator("img").first.is_visible()
     assert not figure.locator(".book-instrument").is_visible()
@@ -1127,7 +1056,7 @@ def test_without_scripts_there_is_only_the_still(scriptless: Any, base: str, lab
 @pytest.mark.parametrize("label", TABLE)
 def test_where_motion_is_unwelcome_it_waits(motionless: Any, base: str, label: str) -> None:
     page = motionless
-    page.goto(base + page_of(label))
+    page.goto(base + harness.page_of(label))
     figure = page.locator(f"#{label}")
     figure.scroll_into_view_if_needed()
     figure.locator(".instrument-switch").wait_for()
@@ -1140,13 +1069,11 @@ def test_where_motion_is_unwelcome_it_waits(motionless: Any, base: str, label: s
     assert figure.locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()") == before
 
 
-def test_a_change_of_theme_is_drawn(context: Any, base: str) -> None:
-    visit, figure = instrument_page(context, base, "fig-two-fits")
-    wait_until(figure, "live")
+def test_a_change_of_theme_is_drawn(wake: harness.Wake) -> None:
+    figure = wake("fig-two-fits")
     canvas = figure.locator("canvas").first
     pictures = set()
     for theme in ("light", "dark", "light"):
-        harness.use_theme(visit.page, theme)
+        harness.use_theme(figure.page, theme)
         pictures.add(canvas.evaluate("(canvas) => canvas.toDataURL()"))
     assert len(pictures) == 2
-    visit.page.close()

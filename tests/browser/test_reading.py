@@ -7,8 +7,7 @@ from typing import Any
 import harness
 import pytest
 
-reason = harness.why_not()
-if reason:
+if reason := harness.why_not():
     pytest.skip(reason, allow_module_level=True)
 
 LANDING = harness.redirect(harness.SITE / "index.html") or "index.html"

@@ -11,8 +11,7 @@ from typing import Any
 import harness
 import pytest
 
-reason = harness.why_not()
-if reason:
+if reason := harness.why_not():
     pytest.skip(reason, allow_module_level=True)
 
 LONGEST = [
@@ -121,11 +120,10 @@ def test_instruments_wake_in_their_chapter(visit: harness.Visit) -> None:
     boxes = visit.page.locator("figure > .book-instrument").all()
     assert boxes
     for box in boxes:
-        box.scroll_into_view_if_needed()
         if box.get_attribute("data-start") == "click":
             box.get_by_role("button", name="Try it").click(trial=True)
         else:
-            box.and_(visit.page.locator("[data-state=live]")).wait_for()
+            harness.wake(box.locator(".."))
 
 
 @each_page
