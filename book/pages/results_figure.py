@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")  # the digits as an index
 
 AXES = {
     "nats": (
@@ -36,8 +39,10 @@ def dots(
         metric, bound = card["metric"], "bound" in card["metric"]
         of_shipped = card.get("model") in shipped and not card["name"].endswith("-bits")
         if "binarized" in metric and not of_shipped:
-            few = " (2,000 digits)" if "first 2000" in metric else ""
-            rows["nats"].append(_row(card, few + (" (a bound)" if bound else "")))
+            few = ["2,000 digits"] if "first 2000" in metric else []
+            samples_used = ["L" + k.translate(BELOW) for k in re.findall(r"L_(\d+)", metric)]
+            remarks = (["a bound"] if bound else samples_used) + few
+            rows["nats"].append(_row(card, f" ({', '.join(remarks)})"))
         if "256 levels" in metric:
             rows["bits"].append(_row(card, ""))
     for name, each in samples.items():

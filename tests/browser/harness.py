@@ -277,9 +277,7 @@ def wake(figure: Any) -> None:
     figure.scroll_into_view_if_needed()
     if figure.locator("[data-start=click]").count():
         figure.get_by_role("button", name="Try it").click()
-    box = figure.locator(".book-instrument[data-state]")
-    box.wait_for()
-    assert box.get_attribute("data-state") == "live"
+    figure.locator("[data-state=live]").wait_for()
 
 
 # ------------------------------------------------------------------------------------------------ the checks
