@@ -396,5 +396,4 @@ def _ranks(values: Float[Tensor, "num dim"]) -> Int[Tensor, "num dim"]:
 
 def _array(values: Tensor) -> Any:
     """A NumPy array for scikit-learn; NumPy has no bfloat16, which autocast gives."""
-    half = values.dtype in (torch.bfloat16, torch.float16)
-    return (values.float() if half else values).numpy(force=True)
+    return (values.float() if values.dtype.itemsize == 2 else values).numpy(force=True)

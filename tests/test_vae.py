@@ -186,19 +186,9 @@ def test_the_default_is_the_net_of_burda_and_others() -> None:
 
 def test_weights_survive_a_file_and_hold_no_zeros(tmp_path: Any) -> None:
     model = linear_vae(4, 2)
-    # All of a linear VAE is learned.
-    assert (
-        set(model.state_dict())
-        == set(dict(model.named_parameters()))
-        == {
-            *(
-                f"{part}.{kind}"
-                for part in ("encoder.mean", "decoder")
-                for kind in ("weight", "bias")
-            ),
-            *("encoder.log_var", "observation_model.log_std"),
-        }
-    )
+    maps = {f"{m}.{kind}" for m in ("encoder.mean", "decoder") for kind in ("weight", "bias")}
+    names = maps | {"encoder.log_var", "observation_model.log_std"}
+    assert set(model.state_dict()) == set(dict(model.named_parameters())) == names  # all is learned
     save_weights(model, card("v"), tmp_path)
     other = linear_vae(4, 2)
     load_weights("v", other, tmp_path)

@@ -1261,7 +1261,7 @@ _ = plots.density2d(ring_data.log_prob, (-2, 2, -2, 2), axes=panels[0])
 plots.kl_per_level(ring_terms, axes=panels[1])
 
 # %% [markdown]
-# What the bound loses on the ring, against the known density of the data. `optimal_reverse_var` computes the optimal variances from the error of the predicted noise, also for images {cite:p}`bao2022`. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, mostly because the true variance depends on $x_t$ and on the direction, and less with three hundred.
+# What the bound loses on the ring, against the known density of the data. `optimal_reverse_var` computes the optimal variances from the error of the predicted noise, also for images {cite:p}`bao2022`. The order is that of Gaussian data; the optimal variances still lose a tenth of a nat with a hundred steps, because the true variance depends on $x_t$ and on the direction, and the true steps are mixtures, and less with three hundred.
 
 
 # %% tags=["numbers"]
