@@ -167,6 +167,8 @@ def integer_in(variable: str, default: int) -> int:
     Book: chapter 1.
     """
     given = os.environ.get(variable, "")
-    if not given.isdecimal() and given != "":
-        raise ValueError(f"{variable} must hold an integer, 0 or above; {given!r} was given")
+    if given and not (given.isdecimal() and len(given) < 20):
+        raise ValueError(
+            f"{variable} must hold an integer from 0 to 2^63; {given[:60]!r} was given"
+        )
     return int(given) if given else default

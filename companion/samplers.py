@@ -284,7 +284,10 @@ def in_chunks(sampler: Callable[..., Iterator[Tensor]], chunk: int, *inputs: Ten
     if len(set(lengths)) != 1:
         raise ValueError(f"inputs must be tensors of one length; lengths {lengths} were given")
     parts = zip(*(values.split(int(chunk)) for values in inputs), strict=True)
-    return torch.cat([deque(sampler(*part), maxlen=1).pop() for part in parts])
+    films = [deque(sampler(*part), maxlen=1) for part in parts]
+    if not all(films):
+        raise ValueError("sampler must yield tensors; it yielded none")
+    return torch.cat([film.pop() for film in films])
 
 
 def _descend(model: LatentChain, num: int) -> Iterator[Tensor]:

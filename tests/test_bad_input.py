@@ -48,9 +48,11 @@ from companion.page import exercises, frames, live, plots, sliders, verify
 from companion.zoo import (
     architectures,
     checkpoints,
+    comparisons,
     logs,
     losses,
     measures,
+    obedience,
     records,
     weights,
     yardstick,
@@ -240,8 +242,8 @@ CASES = [
     (lambda f: records.record("flow-digits", "spacing", folder=5, out=f / "out"), "folder must be a path; 5 was given"),
     (lambda: pretrained.use("tiny", 5), "model must be a module of torch; 5 was given"),
     (lambda: pretrained.use("tiny", spoiled()), "the weights of this model must hold finite floating-point numbers; 'encoder"),
-    *((lambda bad=bad: in_environment(WORLD_SIZE=bad), f"WORLD_SIZE must hold an integer, 0 or above; {bad!r} was given")
-      for bad in ("abc", "-1", "1.5")),
+    *((lambda bad=bad: in_environment(WORLD_SIZE=bad), rf"WORLD_SIZE must hold an integer from 0 to 2\^63; {bad[:60]!r} was given")
+      for bad in ("abc", "-1", "1.5", "9" * 5000)),
     (lambda: ledger.run("collapse", out="/proc/x"), "out must be a folder that can be written; /proc/x is none"),
     (lambda f: ledger.run("collapse", resume=True, out=f / "out"), "resume needs an unfinished record; there is no .*collapse.json"),
     *((lambda f, bad=bad: experiments.record_of(bad, f / "records"), f"the record {bad}.json is (damaged|not one of)")
@@ -271,7 +273,17 @@ CASES = [
         lambda model: measures.bits_of_elbo(model, X), lambda model: measures.negative_masked_elbo(model, X), lambda model: measures.squared_error_of_means(model, X),
         lambda model: measures.squared_error_of_drawings(model, X, X), lambda model: measures.cross_entropy(model, DIGITS, None),
         lambda model: measures.misclassified(model, DIGITS, None), lambda model: measures.taken_for_no_digit(model, DIGITS, None),
-        lambda model: losses.simple_loss(model, X), lambda model: losses.v_loss(model, X), lambda model: losses.bound_loss(model, X))),
+        lambda model: losses.simple_loss(model, X), lambda model: losses.v_loss(model, X), lambda model: losses.bound_loss(model, X),
+        lambda model: losses.joint_loss(model, X, None), lambda model: losses.scene_loss(model, X, X), lambda model: losses.three_parts_loss(model, X, None))),
+    (lambda: measures.cross_entropy(nn.Flatten(0), DIGITS, None), r"model\(x\) must have shape \(20, classes\); \(15680,\) was given"),
+    *((lambda bad=bad: yardstick.excess_of_votes(*bad), says) for bad, says in (
+        ((DIGITS[:1, 0, 0],), r"votes must have shape \(2, num\); \(1, 28\) was given"), (([0.5],), r"votes must be a tensor; \[0.5\] was given"),
+        ((DIGITS[:2, 0, 0], DIGITS[:1, 0, 0]), r"baseline must have shape \(2, num_real\); \(1, 28\) was given"))),
+    (lambda: architectures.landscape_codes([1]), r"x must be a tensor; \[1\] was given"),
+    (lambda: obedience.obeyed(DDPM, [[1]]), r"attributes must be a tensor; \[\[1\]\] was given"),
+    (lambda: comparisons.levels_of(2 + DIGITS), r"x must lie in \[0, 1\]; 2 to 2 was given"),
+    (lambda: weights.write_files({}), "num_files must be at least 1; 0 was given"),
+    (lambda: samplers.in_chunks(lambda x: iter(()), 4, X), "sampler must yield tensors; it yielded none"),
     (lambda: yardstick.feature_distance(None), "features must be a tensor; None was given"),
     (lambda: checkpoints.remove_run(None), "path must be a path; None was given"),
     (lambda f: checkpoints.load_run(f / "x", 5), "settings must be a Mapping; 5 was given"),

@@ -64,6 +64,10 @@ def test_a_record_has_every_training_and_its_means(tiny: Experiment, tmp_path: P
     assert filled(text, record) == "3.0 of 0, −2.0"
     with pytest.raises(ValueError, match="has no 'other' of the condition 'a'"):
         filled("{a/other}", record)
+    with pytest.raises(
+        ValueError, match=r"^{a/score:q} must have a form for a number; q was given$"
+    ):
+        filled("{a/score:q}", record)
 
 
 def test_a_record_is_not_lost(tiny: Experiment, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from companion.zoo.logs import MetricsLog
 def test_a_line_for_each_call_and_the_speed_between_them(tmp_path, monkeypatch):
     now = iter([100.0, 102.0, 110.0])
     monkeypatch.setattr(logs.time, "monotonic", lambda: next(now))
-    log = MetricsLog(tmp_path / "a.jsonl", step=5, images=50)
+    log = MetricsLog(tmp_path / "new" / "a.jsonl", step=5, images=50)
     log.write(10, 100, loss=3.5)
     log.write(20, 200, loss=1e-9)
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
     assert lines == [
         {"step": 10, "images": 100, "loss": 3.5, "images_per_second": 25.0},
         {"step": 20, "images": 200, "loss": 1e-9, "images_per_second": 12.5},

@@ -139,7 +139,7 @@ def filled(template: str, record: Record) -> str:
     """A template with the numbers of a record: {condition/measure}, {a - b/measure.se:.1f}.
 
     Raises:
-        ValueError: if the record has no such number.
+        ValueError: if the record has no such number, or it cannot be written in this form.
     """
 
     def number(match: re.Match[str]) -> str:
@@ -148,7 +148,13 @@ def filled(template: str, record: Record) -> str:
         value: Value = record.value(first, measure)
         if minus:
             value = record.difference(first, second, measure)
-        return format(getattr(value, part or "mean"), form or ".2f").replace("-", "\N{MINUS SIGN}")
+        shown = getattr(value, part or "mean")
+        try:
+            return format(shown, form or ".2f").replace("-", "\N{MINUS SIGN}")
+        except ValueError:
+            raise ValueError(
+                f"{match[0]} must have a form for a number; {form} was given"
+            ) from None
 
     return PLACEHOLDER.sub(number, template)
 

@@ -167,6 +167,7 @@ def landscape_codes(
     x: Float[Tensor, "batch 3 pixels pixels"],
 ) -> Float[Tensor, "batch 4 pixels//4 pixels//4"]:
     """Draws from q(z|x) of `landscape_coder`, of a variance near 1."""
+    checks.shape(("batch", 3, "side", "side"), x=x)
     side = x.shape[-1] // 4
     return landscape_coder(side).posterior(x).sample().unflatten(1, (4, side, side))
 

@@ -318,4 +318,5 @@ def small_judge(digits: Images) -> nn.Sequential:
 
 def levels_of(x: Tensor) -> Tensor:
     """Images on [0, 1] in 256 levels."""
+    checks.within(0, 1, x=x)
     return (255 * x).round().to(torch.uint8)

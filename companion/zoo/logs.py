@@ -30,6 +30,7 @@ class MetricsLog:
         speed = (images - self.images) / max(now - self.since, 1e-9)
         self.images, self.since = images, now
         values = {"images": images, **values, "images_per_second": round(speed, 1)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self.board:

@@ -29,6 +29,7 @@ def v_loss(model: Ddpm, x: Tensor) -> Tensor:
 
 def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
     """Squared error of v, with half of the labels dropped, mostly at times when a digit is decided or finished."""
+    checks.instance(Ddpm, model=model)
     weight, time_weights = _decisive(model.schedule, 0.01)
     return classifier_free_loss(model, x, label, weight, 0.5, time_weights)
 
@@ -38,6 +39,7 @@ def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
 
     Color covers the whole image, so that much is decided where there is still little signal.
     """
+    checks.instance(Ddpm, model=model)
     weight, time_weights = _decisive(model.schedule, 0.001)
     told = architectures.told(factors)
     return classifier_free_loss(model, x, told, weight, 0.1, time_weights)
@@ -72,6 +74,7 @@ def three_parts_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
 
     Source: Karras et al. 2022, section 5 (log-normal times); Kingma & Gao 2023 (weights of the bound).
     """
+    checks.instance(Ddpm, model=model)
     t = model.schedule.steps.double()
     log_snr = model.schedule.snr[1:].double().log()
     pace = -log_snr.diff(append=log_snr[-1:])

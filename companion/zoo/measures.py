@@ -140,6 +140,7 @@ def cross_entropy(
     """Minus the log-probability of the right class, in nats."""
     checks.function(model=model)
     scores = model(x)
+    checks.shape((len(x), "classes"), **{"model(x)": scores})
     _check_labels(x, label, scores.shape[1])
     return F.cross_entropy(scores, label.long(), reduction="none")
 

@@ -34,6 +34,7 @@ def obeyed(
         scale: of the guidance; `guidance_scale` in diffusers.
         interval: of the times at which it guides, as `companion.guidance.guided` has it.
     """
+    checks.integers(attributes=attributes)
     draws = torch.rand(len(attributes), DRAWS, device=attributes.device)
     z = drawn(model, tokens(captions(attributes, draws)), scale, interval)
     # The reader was trained on 32 x 32 pixels; larger images are averaged down to that.

@@ -253,6 +253,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: if a file cannot be written; the old ones stay.
     """
+    checks.at_least(1, num_files=len(contents))
     path = next(iter(contents))
     folder = path.parent
     # The same names each time, so that what a killed writer left is overwritten.

@@ -106,10 +106,12 @@ def excess_of_votes(
     votes: Float[Tensor, "judges num"], baseline: Float[Tensor, "judges num_real"] | None = None
 ) -> Unrecognized:
     """`unrecognized` of images whose `no_digit_votes` are known, such as those of a record. Book: chapter 11."""
+    checks.shape((len(JUDGES), "num"), votes=votes)
     if baseline is None:
         cards = [read_card(name) for name in JUDGES]
         of_real = [Estimate(card.metric_value, card.metric_se) for card in cards]  # type: ignore[arg-type]
     else:
+        checks.shape((len(JUDGES), "num_real"), baseline=baseline)
         of_real = [_mean(each) for each in baseline]
     # The judges mostly agree on real digits: the error of their mean is at most the mean of their errors.
     both = Estimate(*torch.tensor(of_real, dtype=torch.double).mean(0).tolist())
