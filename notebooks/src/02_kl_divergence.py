@@ -200,7 +200,7 @@ Slider(
 # :::{depth-end}
 # :::
 #
-# **Checks.** Gibbs' inequality is tested on ten thousand random pairs of distributions on five points, half of them nearly equal, so that any bound above zero is rejected; Jensen's on random positive numbers, where the harmonic mean in place of the mean is rejected.
+# **Checks.** Gibbs' inequality is tested on ten thousand random pairs of distributions on five points, half of them nearly equal, so that a bound of $10^{-7}$ is rejected; Jensen's on random positive numbers, where the harmonic mean in place of the mean is rejected.
 
 # %% tags=["nbval-check-output", "check"]
 p, q = Dirichlet(torch.ones(5)).sample((2, 10_000))
@@ -429,7 +429,7 @@ reverse_m, reverse_s, _ = fit_normal(reverse, log_p, 0.0)
 wrong = {"reverse fit": [reverse_m, reverse_s**2]}
 verify("eq-forward-moments", [m, s**2], [mean, variance], exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A curve rises with the distance of the modes from zero to about one nat. From 4.9 on a second curve runs just below the line log 2; the first curve crosses it at 5.6."}, "figure": {"caption": "The reverse KL of the best Gaussian in the middle and of the best Gaussian at one of two equal modes, over the distance of the modes.", "name": "fig-mode-choice"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve rises with the distance of the modes from zero to nearly two nats. From 4.9 on a second curve runs just below the line log 2; the first curve crosses it at 5.6."}, "figure": {"caption": "The reverse KL of the best Gaussian in the middle and of the best Gaussian at one of two equal modes, over the distance of the modes.", "name": "fig-mode-choice"}}
 half = torch.cat([torch.linspace(0.25, 2.25, 9), torch.linspace(2.45, 4.0, 8)])
 middle, at_mode = (
     torch.tensor([fit_normal(reverse, log_two_modes(grid, c), start)[2] for c, start in pairs])
@@ -597,7 +597,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of the parameters of a smooth density with fixed support this is exact: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of the parameters of a smooth density with fixed support it is one to leading order: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -731,7 +731,7 @@ def reverse_in_the_plane():
 _ = minimize(reverse_in_the_plane, [mean, log_v])
 chosen = mean.detach(), log_v.detach().exp()
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle that contains it and a small circle inside it. Right: two circles, a large circle around the origin, and a circle that coincides with the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations; the reverse one lies on one component.", "name": "fig-factorized"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a narrow tilted ellipse, a large circle as wide as it, and a small circle across its middle. Right: two circles, a large circle around the origin, and a circle that coincides with the upper right one."}, "figure": {"caption": "Ellipses at two standard deviations. Left: a Gaussian with correlation 0.9 and its best factorized approximations. Right: a mixture of two Gaussians and its best factorized approximations; the reverse one lies on one component.", "name": "fig-factorized"}}
 panels, (left, right) = plots.figure(columns=2, height=3.6)
 center, unit = torch.zeros(2), torch.ones(2)
 lines = {
@@ -772,7 +772,7 @@ plots.curves(lines, x_label="$x_1$", y_label="$x_2$", axes=right)
 # For every map $\tau$,
 #
 # $$
-# D_{\mathrm{KL}}(\tau_\# p \,\Vert\, \tau_\# q) \le D_{\mathrm{KL}}(p \,\Vert\, q) .
+# D_{\mathrm{KL}}(\tau_\# p \,\Vert\, \tau_\# q) \le D_{\mathrm{KL}}(p \,\Vert\, q) ,
 # $$ (eq-data-processing)
 #
 # with equality for one-to-one maps.
@@ -902,7 +902,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Noise cannot raise the KL divergence: the pair of sample and independent noise has the same one {eq}`eq-kl-chain`, and their sum is a map. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$. Then
+# Noise cannot raise the KL divergence: the pair of sample and independent noise has the same one {eq}`eq-kl-chain`, and their sum is a map. How fast does it fall? Add noise of variance $\tau$ to both: $p_\tau$ is the density of $x + \sqrt{\tau}\, \varepsilon$ for $x \sim p$, and $q_\tau$ that for $x \sim q$, with finite variances. Then
 #
 # $$
 # \frac{\mathrm{d}}{\mathrm{d} \tau}\, D_{\mathrm{KL}}(p_\tau \,\Vert\, q_\tau) = - \tfrac12\, \mathbb{E}_{p_\tau} \big\Vert \nabla \log p_\tau(x) - \nabla \log q_\tau(x) \big\Vert^2 .

@@ -82,7 +82,7 @@ def ring(z, phase=3.0):
     return torch.stack([torch.cos(2 * z + phase), torch.sin(2 * z + phase)], -1)
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, divided into equal shares by fifteen latents. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$.", "name": "fig-ring"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: a bell curve over the latent, with fifteen colored ticks at values of equal probability mass between them. Right: points on a noisy ring in the plane, denser at its left side; fifteen discs in the colors of the ticks lie along the ring."}, "figure": {"caption": "The evidence is a mixture with one component for each latent. Left: the prior, and the middles of fifteen equal shares of it. Right: samples of $x$, and for each of these latents its component $p(x \\mid z)$.", "name": "fig-ring"}}
 noisy = ring(torch.randn(1500)) + 0.2 * torch.randn(1500, 2)
 shares = torch.special.ndtri((torch.arange(15) + 0.5) / 15)  # the latents
 fig, (left, right) = plots.figure(columns=2, height=3.4)
@@ -133,8 +133,8 @@ forgotten = {"noise forgotten": Normal(b, a).log_prob(x).exp()}
 verify("eq-linear-evidence", integral, p_x, quadrature, rejects=forgotten)
 
 normalized = log_joint(x, grid).exp() / integral
-wider = Normal(posterior.mean, posterior.variance).log_prob(grid).exp()
-wrong = {"variance for deviation": wider}
+narrower = Normal(posterior.mean, posterior.variance).log_prob(grid).exp()
+wrong = {"variance for deviation": narrower}
 closed = posterior.log_prob(grid).exp()
 verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 
@@ -149,7 +149,7 @@ verify("eq-linear-posterior", normalized, closed, quadrature, rejects=wrong)
 # \Pr\big( F^{-1}(\Phi(z)) \le t \big) = F(t) ,
 # $$ (eq-inverse-cdf)
 #
-# also where $F$ jumps. *Proof.* $\Phi(z)$ is uniform, because $\Pr(\Phi(z) \le u) = \Pr(z \le \Phi^{-1}(u)) = u$. And $F^{-1}(u) \le t$ means $u \le F(t)$, because $F$ never falls and is continuous from the right. $\square$ In more dimensions there is a limit: a continuous decoder maps a connected prior to a connected set, so between separate parts of the data it leaves a gap only where it changes very steeply.
+# also where $F$ jumps. *Proof.* $\Phi(z)$ is uniform, because $\Pr(\Phi(z) \le u) = \Pr(z \le \Phi^{-1}(u)) = u$. And $F^{-1}(u) \le t$ means $u \le F(t)$, because $F$ never falls and is continuous from the right. $\square$ But $F^{-1}$ jumps across a gap. A continuous decoder, in any dimension, maps a connected prior to a connected set, so between separate parts of the data it leaves a gap only where it changes very steeply.
 #
 # A sample is not nearly the $x$ of largest $\log p(x)$. For a standard Gaussian in $D$ dimensions, whose mode is zero,
 #
@@ -397,7 +397,7 @@ verify("eq-flow", torch.trapezoid(inner, side[0]), 1.0, quadrature.within(1e-6))
 # \mathrm{ELBO}(x) \le \log p(x) .
 # $$ (eq-elbo-bound)
 #
-# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is nearest to the posterior, which nobody computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` such a $q$ leaves out modes that lie far apart.
+# For one model $\log p(x)$ is fixed, so the $q$ with the largest bound is nearest to the posterior, which nobody computed. Any $q$ will do that puts no probability where $p(x, z)$ is zero; there the divergence would be infinite. Why this order of the arguments? The mean is over $q$, because $q$ is what we can sample. By {ref}`chapter 2 <sec-two-directions>` a Gaussian $q$ then leaves out distant modes.
 #
 # :::{depth-start} Jensen's inequality gives the bound in one line, but not the gap
 # :::
@@ -920,7 +920,7 @@ data_kl, constant = (mass * (truth - log_p_x)).sum(), (mass * truth).sum()
 wrong = {"gap forgotten": constant - data_kl, "other order": constant - data_kl - other}
 verify("eq-two-kls", bound, constant - data_kl - gap, quadrature, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: over the speed of the decoder, the mean log-likelihood is a flat arch with its top at 2; the bound lies below, with its top near 1.65, and the distance between the two grows with the speed. Right: the density over the angle of the ring, nearly even for the data, and more uneven for the decoder of the bound."}, "figure": {"caption": "Left: mean log-likelihood and mean bound with the best Gaussian for each point; triangles mark the maxima, the dot the training above. Right: how often the angles occur.", "name": "fig-ring-speed"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: over the speed of the decoder, the mean log-likelihood is a flat arch with its top at 2; the bound lies below, with its top near 1.65, and the distance between the two grows with the speed. Right: the density over the angle of the ring, uneven for the data, and more so for the decoder of the bound."}, "figure": {"caption": "Left: mean log-likelihood and mean bound with the best Gaussian for each point; triangles mark the maxima, the dot the training above. Right: how often the angles occur.", "name": "fig-ring-speed"}}
 speeds = torch.linspace(1.3, 2.3, 21)
 both = {"mean log p(x)": [], "mean bound": []}
 with torch.no_grad():
@@ -1053,7 +1053,7 @@ plots.curves(
 #
 # the mutual information of data and latent, and the KL divergence of the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q(z \mid x)$ from the prior. The second part should vanish: to generate images we sample $z$ from the prior, but the decoder was trained on latents from $q(z)$. The first should not. If every $q(z \mid x)$ equals the prior, the latent says nothing about the image, which is called {term}`posterior collapse`.
 #
-# **Raising it may lower the likelihood.** After an exact E-step every M-step that raises the bound is safe. But if there is a gap, the bound may rise only because the gap gets smaller. In the solvable model, start with the best offset, $b = x$, and a $q$ of the posterior's width with mean 3. After one exact M-step in $b$ alone:
+# **Raising it may lower the likelihood.** After an exact E-step every M-step that raises the bound is safe. But if there is a gap, the bound may rise only because the gap gets smaller. In the solvable model, start with the best offset, $b = x$, and a $q$ of the posterior's width with mean 3. Below: one exact M-step in $b$ alone.
 
 # %% tags=["check", "nbval-check-output"]
 data_density, far = Normal(torch.tensor(0.0), 1.0), torch.tensor([1.5, 3.0])
@@ -1385,7 +1385,7 @@ exercises.check_e_step(responsibilities)
 # (sec-elbo-summary)=
 # ## Summary
 #
-# - The evidence of a latent variable model is an integral {eq}`def-evidence`; sampling it from the prior takes exponentially many samples in the dimension.
+# - The evidence of a latent variable model is an integral {eq}`def-evidence`; sampling it from the prior may take exponentially many samples in the dimension.
 # - An approximate posterior $q(z \mid x)$ gives a lower bound, the ELBO {eq}`def-elbo`: reconstruction minus KL divergence from the prior {eq}`eq-elbo-terms`. The gap is the KL divergence from $q$ to the posterior {eq}`eq-elbo-gap`.
 # - Training by the bound prefers decoders whose posteriors are easy for $q$ {eq}`eq-two-kls`. More samples inside the logarithm close the gap, like $1/K$ at best {eq}`eq-k-sample-gap`.
 # - Minus the bound is the length of a file {eq}`eq-bits-back`.

@@ -190,7 +190,7 @@ fig
 #
 # What do ten samples of $q_\phi$ say about $\mathbb{E} f$ under a *new* parameter $\phi'$? Leave them in place and give each an importance weight, the new density over the old one, $q_{\phi'}(z) / q_\phi(z)$. Or move each to where its own noise $\varepsilon$ takes it now, $z = \mu' + \sigma \varepsilon$. Each way gives a curve over $\mu'$, and *the slope of that curve at the old $\mu$ is an estimate of the gradient*.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same thick parabola. Left, titled reweighted: eight thin curves fan out from the old mean with very different slopes and leave the parabola. Right, titled moved: eight thin parabolas run beside it with nearly the same slope."}, "figure": {"caption": "The expectation of z² under a new mean: the truth (thick), and eight estimates from ten samples each. At the old mean their slopes are the gradient estimates.", "name": "fig-move-or-reweight"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same thick parabola. Left, titled reweighted: eight thin curves have very different slopes at the old mean and leave the parabola. Right, titled moved: eight thin parabolas of its shape, shifted, whose slopes differ less."}, "figure": {"caption": "The expectation of z² under a new mean: the truth (thick), and eight estimates from ten samples each. At the old mean their slopes are the gradient estimates.", "name": "fig-move-or-reweight"}}
 new = torch.linspace(-1.6, 2.4, 81)
 ten = torch.randn(8, 10, 1, generator=torch.Generator().manual_seed(1))
 z = mu + sigma * ten
@@ -216,7 +216,7 @@ fig
 #
 # :::{prf:theorem} Score-function gradient
 # :label: thm-score-function
-# If $f$ does not depend on $\phi$, and the support of $q_\phi$ does not either,
+# If neither $f$ nor the support of $q_\phi$ depends on $\phi$, and the gradient may enter the integral,
 #
 # $$
 # \nabla_\phi\, \mathbb{E}_{q_\phi} f(z) = \int q_\phi\; \frac{\nabla_\phi q_\phi}{q_\phi}\; f\, \mathrm{d}z = \mathbb{E}_{q_\phi} \big[ f(z)\, \nabla_\phi \log q_\phi(z) \big] .
@@ -521,7 +521,7 @@ for axes, z, A, name in zip(panels, some, [cholesky, symmetric, cov], names, str
 fig
 
 # %% [markdown]
-# **Other distributions.** Where the inverse of the distribution function $F_\phi$ has no formula, as for Gamma and Dirichlet distributions, {cite:t}`figurnov2018` differentiate $F_\phi(z) = u$ implicitly, with $u$ held fixed; torch's `rsample` does the same:
+# **Other distributions.** Where the inverse of the distribution function $F_\phi$ has no formula, as for Gamma distributions (which make Dirichlet ones), {cite:t}`figurnov2018` differentiate $F_\phi(z) = u$ implicitly, with $u$ held fixed; torch's `rsample` does the same:
 #
 # $$
 # \frac{\partial z}{\partial \phi} = - \frac{\partial F_\phi(z) / \partial \phi}{q_\phi(z)} .
@@ -813,7 +813,7 @@ assert max(*last["rsample"], *last["score function"]) < 0.1
 assert min(*last["sample"], *last["sample, closed KL"]) > 0.1
 assert max(prior_kl["sample, closed KL"]) < 1e-6
 
-# %% tags=["figure"] mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. With rsample it falls to about a thousandth of a nat. Score function falls alike, with larger swings. Sample with closed KL stays flat between two and three nats. Sample alone drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients: gap to the posterior, geometric mean and range of three runs.", "name": "fig-three-trainings"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "The gap against training steps on a logarithmic axis, with bands over three runs. With rsample it falls to about a thousandth of a nat. Score function falls more slowly and ends higher. Sample with closed KL stays flat between two and three nats. Sample alone drifts in a wide band."}, "figure": {"caption": "One encoder trained with four gradients: gap to the posterior, geometric mean and range of three runs.", "name": "fig-three-trainings"}}
 steps = torch.arange(1, 1001)[9::10]
 histories = {n: torch.stack([gaps[9::10] for _, gaps in r]) for n, r in runs.items()}
 _, (axes,) = plots.figure(height=2.6)
@@ -875,9 +875,9 @@ assert plain > 100 * centered
 # :::{depth-end}
 # :::
 #
-# In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, it has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself.
+# In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, the score function has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie near 50 to 100."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie between 40 and 140."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, parts = record_of("gradient-noise"), {}
 for stage in ("fresh", "600 steps", "2400 steps"):
     parts[f"{stage}: leave-one-out"] = record.value(stage, "leave-one-out, sampled").values
@@ -1097,7 +1097,7 @@ print(f"{'samples':>7}  {'both terms':>10}  {'DReG':>6}")
 for at in (0, 4, 8):
     print(f"{sizes[at]:7d}  {ratios['both terms'][at]:10.3f}  {ratios['DReG'][at]:6.2f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.03 at 256 samples, that of DReG rises from 0.8 to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate.", "name": "fig-dreg"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.03 at 256 samples, that of DReG dips below 0.75, then rises to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate.", "name": "fig-dreg"}}
 _, (axes,) = plots.figure(height=2.7)
 plots.curves(
     {name: (sizes, torch.tensor(values)) for name, values in ratios.items()},
@@ -1331,7 +1331,7 @@ for method in unbiased:
     print(f"{method:27}  " + "  ".join(f"{r.mean().exp():12.2f}" for r in ratios))
 assert (variances["start"]["REBAR, 0.8"] > variances["start"]["leave-one-out"]).all()
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Relative error against the number of evaluations, both axes logarithmic. Leave-one-out, REBAR, and the score function without a baseline fall as parallel lines, in this order from below. The relaxed gradient starts lower and levels off above a tenth, straight-through levels off near 0.4."}, "figure": {"caption": "Root-mean-square error of an averaged gradient over the gradient's size, at the start. The biased ones start ahead and stop at their bias.", "name": "fig-equal-cost"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Relative error against the number of evaluations, both axes logarithmic. Leave-one-out, REBAR, and the score function without a baseline fall as parallel lines, in this order from below. The relaxed gradient starts lower and levels off above a tenth, straight-through levels off near 0.3."}, "figure": {"caption": "Root-mean-square error of an averaged gradient over the gradient's size, at the start. The biased ones start ahead and stop at their bias.", "name": "fig-equal-cost"}}
 evaluations = 6 * torch.logspace(0, 3.5, 36)
 lines = {}
 for method in ("no baseline", "REBAR, 0.8", "leave-one-out", "relaxed, 0.4", "straight-through"):

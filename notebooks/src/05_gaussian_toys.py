@@ -136,7 +136,7 @@ likelihood, rate = affine_terms(*best, c, v, s)
 evidence = Normal(v, total**0.5).log_prob(x).sum()
 print("bound = evidence:", math.isclose(likelihood - rate, evidence, rel_tol=1e-12))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A cloud of pairs of x and z. A steep dashed line, the inverse of the decoder, runs through the long axis; the posterior mean is a flatter line through the cloud, with a band of one standard deviation around it."}, "figure": {"caption": "Pairs from the model in one dimension. The posterior mean is flatter than the inverse of the decoder; the band is one posterior standard deviation.", "name": "fig-shrinkage"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A cloud of pairs of x and z. A dashed line, the inverse of the decoder, is steeper than the long axis; the posterior mean is a little flatter than it, with a band of one standard deviation around it."}, "figure": {"caption": "Pairs from the model in one dimension. The posterior mean is flatter than the inverse of the decoder; the band is one posterior standard deviation.", "name": "fig-shrinkage"}}
 fig, (axes,) = plots.figure(height=3.2)
 z_one = torch.randn(600)
 pairs = torch.stack([c * z_one + v + s * torch.randn(600), z_one], 1)
@@ -350,7 +350,7 @@ fig
 # \Big( \frac{\partial}{\partial t}, \frac{\partial}{\partial s} \Big)\, \mathrm{ELBO}\, (1, \sigma) = (- d,\; 0) .
 # $$ (eq-gradient-at-one)
 #
-# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, so that a decoder can reproduce them exactly: at the optimum its learned variance goes to zero, and the encoder's with it. Data that a decoder of few latents cannot reproduce leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
+# Why can both variances vanish? Because the means reproduce $x$ exactly, so any noise is too much. {cite:t}`dai2019` prove the same for deep networks whose data lie on a manifold of *lower* dimension than the space, so that a decoder can reproduce them exactly: at the optimum its learned variance goes to zero, and so does the encoder's for the latents in use. Data that a decoder of few latents cannot reproduce leave the decoder's variance at the size of what it cannot reproduce ({ref}`below <sec-linear-vae>`).
 
 # %% tags=["nbval-check-output", "check"]
 here = torch.tensor(1.0), torch.tensor(sigma)

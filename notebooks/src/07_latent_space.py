@@ -85,7 +85,7 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units apart, beside a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units from the center of a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 fig, (axes,) = plots.figure(height=4.6)
 axes.remove()
@@ -145,7 +145,7 @@ for name, z in codes.items():
 # %% [markdown]
 # The VAE fails a quarter of the time, the autoencoder half of the time even if we draw from a Gaussian fitted to its codes. (One network each, with 16 latents; they also differ in likelihood and length of training.)
 #
-# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So on the plane holes remain between the classes. A two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
+# Where does the VAE fail? The KL divergence compares each $q_\phi(z \mid x)$ with the prior, not their mean over the images, the {term}`aggregate posterior` $q(z) = \mathbb{E}_x\, q_\phi(z \mid x)$. And a decoder is continuous: between zeros and sixes it passes through shapes that are neither. No digit is encoded there, and the prior draws from there all the same. So on the plane holes remain between the classes. With 16 latents a two-sample test of draws of $q(z)$ and of the prior finds the difference (box).
 #
 # :::{depth-start} the holes lie between the classes; train the map yourself
 # :::
@@ -539,7 +539,7 @@ plots.image_rows(rows, tile=0.5)
 # A latent for each factor would be *{term}`disentanglement`*: a single strong cell in its row and column of {numref}`fig-correlations`. Two VAEs with eight latents were trained on 20,000 houses. The *plain* one weighs the KL divergence with $\beta = 1$. For the *annealed* one $\beta$ falls from 100 to 1, as in a {term}`beta-VAE` {cite:p}`higgins2017` whose allowed KL divergence grows {cite:p}`burgess2018`: under a large $\beta$ few latents are worth their nats, and as it falls they are meant to come in one by one, each for one factor. Why one? Factors that change the image by different amounts are encoded with different precision, and a diagonal $q$ fits best if each has an axis to itself ({ref}`below <sec-no-axes>`). A constant $\beta > 1$ favors such axes, too, but costs detail to the end, like more decoder noise {eq}`eq-beta-level`.
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell and several medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices with eight rows, the latents, and five columns, the factors. On the left each factor has one strong cell, size two, and some medium ones. On the right each of azimuth, light, size and hue has one almost full cell, and the rest of its column is pale."}, "figure": {"caption": "Correlation of latents and factors: the plain VAE (left), the annealed one (right).", "name": "fig-correlations"}}
 def correlations(z, factors):
     z, factors = ((a - a.mean(0)) / a.std(0) for a in (z, factors))
     return z.T @ factors / (len(z) - 1)
@@ -583,7 +583,7 @@ both_maps(tables, "correlation")
 # :::
 # {numref}`fig-mig` has the gap of each factor.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where both are small."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels of five bars, for azimuth, elevation, light, size and hue. The bars of the annealed VAE are higher than those of the plain one for all factors but elevation, where they are lower."}, "figure": {"caption": "Mutual information gap of each factor.", "name": "fig-mig"}}
 mutual = {name: mutual_information(z, house.factors) for name, z in draws.items()}
 gaps = {name: mutual_information_gap(table, math.log(20)) for name, table in mutual.items()}
 fig, panels = plots.figure(2, height=2.2)
@@ -625,7 +625,7 @@ print(
     "the second latent follows the square of the azimuth rather than it:", bool(square > 2 * linear)
 )
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five factors. On the left, the plain VAE, nearly every column has several medium cells. On the right, the annealed VAE, light, size and hue have one bright cell each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and factors, as a share of the entropy of a factor: plain (left), annealed (right).", "name": "fig-information"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five factors. On the left, the plain VAE, azimuth and size have several medium cells, the others one bright cell. On the right, the annealed VAE, light, size and hue have one bright cell each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and factors, as a share of the entropy of a factor: plain (left), annealed (right).", "name": "fig-information"}}
 both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
 
 # %% [markdown]
@@ -866,7 +866,7 @@ for name, chosen in {"all dead ones": dead, "the weakest other": weakest}.items(
 # %% [markdown]
 # Of the 50 latents of chapter 6's network 35 are dead. They cost nothing, and the decoder ignores them. Leave them out where codes are compared. If the training lost something, chapter 6 has {ref}`remedies <sec-collapse>`. If what is left to say is worth less than its nats {eq}`eq-water-filling`, only another loss makes the code say more: $\beta < 1$, which for a Gaussian decoder is the same as less noise {eq}`eq-beta-level`.
 #
-# **Mixed.** In the plain network every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ this is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
+# **Mixed.** In the plain network nearly every latent has to do with several factors. (If an edit changes two factors, they may also be correlated in the data. Images that differ in one factor alone tell: if several latents react, the code is mixed.) But a factor may be a *direction* between the axes. With labels for a few images, regress the codes on them. For one binary attribute $y$ this is the difference of two mean codes, the {term}`attribute vector`, added to a code in multiples:
 #
 # $$
 # \mathbb{E}[z \mid y = 1] - \mathbb{E}[z \mid y = 0] = \frac{\operatorname{Cov}(z, y)}{\pi (1 - \pi)}, \qquad \pi = P(y = 1) .

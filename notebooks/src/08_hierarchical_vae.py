@@ -146,7 +146,7 @@ assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
-# The five levels and the VAE of chapter 6 were trained on the same digits, by two recipes, once each: the ladder has over four times as many parameters, batch normalization, warm-up and free bits. Their {doc}`cards </book/models>` have $-\log p(x)$ by many draws. The bound on all test digits, subtracted from it, gives a lower bound on the first gap, because $L_K$ is itself a lower bound. (With other networks {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two.)
+# The five levels and the VAE of chapter 6 were trained on the same digits, by two recipes, once each: the ladder has over four times as many parameters, batch normalization, warm-up and free bits. Their {doc}`cards </book/models>` have $-\log p(x)$ by many draws. The bound on all test digits, subtracted from $\log p(x)$, gives a lower bound on the first gap, because $L_K$ is itself a lower bound. (With other networks {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two.)
 #
 # The training of the ladder then went on for 90 epochs on $L_{10}$, and as a control for 90 epochs on the bound itself, $K = 1$. (An epoch with ten draws computes ten times as much.)
 
@@ -795,7 +795,7 @@ plots.curves(lines, x_label="slope $a$", y_label="nats", axes=axes)
 #
 # How gain and cost of a level compete in networks was measured with three levels of 16, 8 and 4 latents, trained on all digits for six epochs, three times each, with four forms of $q$: independent levels; *sees above*, top-down without anything of $p_\theta$; bottom-up; and *shared*, a ladder.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no height to speak of, but for half a nat with free bits. The three other groups stand at about half a nat as they are, and above one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trained models with its standard error. For the bottom-up form it is the KL divergence of $q(z_3 \\mid z_2)$ from $p(z_3)$.", "name": "fig-top-level"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Twelve bars with whiskers in four groups of three. The group of independent levels has no length to speak of, but for half a nat with free bits. The three other groups reach about half a nat as they are, and more than one nat with warm-up and with free bits."}, "figure": {"caption": "KL divergence at the top level: mean of three trained models with its standard error. For the bottom-up form it is the KL divergence of $q(z_3 \\mid z_2)$ from $p(z_3)$.", "name": "fig-top-level"}}
 record = record_of("levels")
 forms, ways = ("independent", "sees above", "bottom-up", "shared"), ("", ", warm-up", ", free bits")
 top = {form + way: record.value(form + way, "top") for form in forms for way in ways}
@@ -950,7 +950,7 @@ Editor(
 # %% [markdown]
 # For these twelve draws, with the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, twelve different digits remain, with plainer strokes.
 #
-# Two judges of digits measured it in three ladders ({ref}`experiment <exp-level-temperatures>`). Over three seeds of the noise 8.5 ± 0.4 % of its draws are not recognized as a digit, 0.8 ± 0.3 % with the lower levels at half the temperature, 12.0 ± 1.4 % with the upper ones and 1.1 ± 0.5 % with all; of the {ref}`convolutional ladder <sec-deep-ladders>` it is 26.1 ± 0.4, 14.6 ± 0.2, 28.5 ± 0.6 and 12.0 ± 0.9 %, and of a ladder of three levels, trained briefly with three seeds, 39.0 ± 2.6, 27.4 ± 2.4, 51.5 ± 3.8 and 44.1 ± 6.8 %. The number of classes, as the exponential of their entropy, falls from 9.8 ± 0.0 to 8.2 ± 0.0 with cooled upper levels and stays at 9.8 ± 0.0 with cooled lower ones.
+# Two judges of digits measured it in three ladders ({ref}`experiment <exp-level-temperatures>`). For five levels, over three seeds of the noise, 8.5 ± 0.4 % of its draws are not recognized as a digit, 0.8 ± 0.3 % with the lower levels at half the temperature, 12.0 ± 1.4 % with the upper ones and 1.1 ± 0.5 % with all; of the {ref}`convolutional ladder <sec-deep-ladders>` it is 26.1 ± 0.4, 14.6 ± 0.2, 28.5 ± 0.6 and 12.0 ± 0.9 %, and of a ladder of three levels, trained briefly with three seeds, 39.0 ± 2.6, 27.4 ± 2.4, 51.5 ± 3.8 and 44.1 ± 6.8 %. The number of classes, as the exponential of their entropy, falls from 9.8 ± 0.0 to 8.2 ± 0.0 with cooled upper levels and stays at 9.8 ± 0.0 with cooled lower ones.
 #
 # How many units of a level are active? To count those whose posterior mean varies over the data, as for one latent {cite:p}`burda2016`, misleads on the lower levels: the mean of $q(z_t \mid z_{t+1}, x)$ varies with $z_{t+1}$ even if the image adds nothing. Count those with a KL divergence.
 
@@ -1007,7 +1007,7 @@ print("and fewer than half add anything:", bool(between[1] < 0.5))
 # D_{\mathrm{KL}}(q \,\Vert\, p) = \frac12 \Big( \frac{\Delta^2}{s^2} + f^2 - 1 - \log f^2 \Big) .
 # $$ (eq-residual-kl)
 #
-# - **Stability.** The networks that make $\Delta$, $f$ and $s$ set no limit to {eq}`eq-residual-kl`, and over dozens of levels a small change at the top can become a large one below. NVAE therefore bounds the weights, and VDVAE the updates (box).
+# - **Stability.** The networks that make $\Delta$, $f$ and $s$ set no limit to {eq}`eq-residual-kl`, and over dozens of levels a small change at the top can become a large one below. NVAE therefore penalizes large weights, and VDVAE skips large updates (box).
 #
 # **Check.** The formula is compared with the KL divergence of the two Gaussians, for products and for free corrections, some of which widen. The factor $f$ in place of its square is rejected, and a shift that is not in units of $s$.
 
@@ -1043,7 +1043,7 @@ print("some widen the prediction:", bool((free_factor > 1).any()))
 # :::
 # Child argues that deep hierarchies contain {term}`autoregressive models <autoregressive model>` as a special case: let each level be one pixel, drawn given those above, and let the decoder copy them. So with enough levels their likelihood can be reached, and fewer may do, where several pixels can share a level. The levels remain sequential, in training and in sampling.
 #
-# For stability NVAE bounds the largest singular values of the weights, and uses batch normalization. VDVAE does without: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
+# For stability NVAE penalizes the largest singular values of the weights, and uses batch normalization. VDVAE does without: it shrinks the initial contribution of its residual blocks with the depth, and skips updates with too large a gradient.
 #
 # The companion's `conv_ladder` has a vector at the top, two maps at a quarter of the image's side, and one at half of it. It was trained for 40 epochs, the ladder of five levels for 250. Their $-\log p(x)$ on 2,000 test digits, by $L_{100}$:
 

@@ -143,7 +143,7 @@ fig
 # \mathbb{E} \lVert \varepsilon - \varepsilon_\theta \rVert^2 = \underbrace{\mathbb{E} \lVert \varepsilon - \varepsilon^* \rVert^2}_{\text{the floor}} + \underbrace{\mathbb{E} \lVert \varepsilon^* - \varepsilon_\theta \rVert^2}_{\text{the excess}} ,
 # $$ (eq-excess-error)
 #
-# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. It is the variance of $\varepsilon$ given $x_t$. For one-dimensional Gaussian data with variance $\lambda$, $\varepsilon^* = \sqrt{1 - \bar\alpha_t}\, x_t / (\bar\alpha_t \lambda + 1 - \bar\alpha_t)$, and averaged over $t$ the floor is
+# because the cross term vanishes: given $x_t$, $\varepsilon^* - \varepsilon_\theta$ is fixed, and $\varepsilon - \varepsilon^*$ has mean zero. The floor is near zero at large $t$, where $x_t$ is nearly the noise, and highest at small $t$, where faint noise hides in the detail of the data. It is the variance of $\varepsilon$ given $x_t$. For one-dimensional Gaussian data with mean 0 and variance $\lambda$, $\varepsilon^* = \sqrt{1 - \bar\alpha_t}\, x_t / (\bar\alpha_t \lambda + 1 - \bar\alpha_t)$, and averaged over $t$ the floor is
 #
 # $$
 # \min L_{\text{simple}} = \frac{1}{T} \sum_{t=1}^{T} \frac{\bar\alpha_t\, \lambda}{\bar\alpha_t\, \lambda + 1 - \bar\alpha_t} .
@@ -483,7 +483,7 @@ wrong = {"equal weights": rest + weight[1:].mean() * error[1:].sum()}
 wrong["no variances"] = by_errors - variances
 verify("eq-bound-from-errors", by_steps, by_errors, exact.within(1e-6), rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean (linear schedule).", "name": "fig-weights"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three curves over time on logarithmic axes. The weight of the bound falls from above ten to a minimum in the middle and rises a little. The simple loss is flat. The loss in v is flat until the middle and then rises steeply."}, "figure": {"caption": "What a squared error of the noise counts at each time, over its mean (linear schedule). Percentages: $2 \\le t \\le 10$.", "name": "fig-weights"}}
 every, decoder_var = torch.arange(1, 1001), schedule.posterior_var[2]
 weights = {
     "bound": bound_weights(schedule, schedule.posterior_var, decoder_var).noise[2:],
@@ -600,7 +600,7 @@ wrong = {"over 1 - alpha-bar": of_noise / (1 - kept)}
 verify("eq-v-loss", of_v, of_noise / kept, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. Divide the weights of a loss by those of the bound. If the quotient only rises with the noise, it is a sum of steps, and the loss an average of bounds: each step counts the errors from its level on {cite:p}`kingma2023`. Those of the simple loss fall again at the noisiest times.
+# **Losses that are bounds.** Trained on the bound itself, diffusion models reached the best likelihoods of their time on photographs {cite:p}`kingma2021`. Divide the weights of a loss by those of the bound. If the quotient only rises with the noise, it is a sum of steps, and the loss an average of bounds: each step counts the errors from its level on {cite:p}`kingma2023`. That of the simple loss falls again at the noisiest times.
 #
 # **The ring.** For its shipped network the weighted excess is small; a network trained with the weights of the bound gains a little (one training each, ± standard error over points):
 
@@ -670,7 +670,7 @@ assert weighted_loss > 1.5 * simple and weighted_loss > 1.2 * drawn_times
 # \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad f(t) = \cos^2 \Big( \frac{t / T + s}{1 + s} \cdot \frac{\pi}{2} \Big) ,
 # $$ (def-cosine-schedule)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 0 to 900. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules.", "name": "fig-schedules-dissolve"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of the digit seven at ten times from 1 to 901. With the linear schedule it is hard to read from time 400 on and gone at 600; with the cosine schedule it can be read until 600 and is gone at 900."}, "figure": {"caption": "The same digit and the same noise at the same times, on two schedules.", "name": "fig-schedules-dissolve"}}
 cosine = cosine_schedule(1000)
 two = {"linear": schedule, "cosine": cosine}
 times = torch.arange(1, 1000, 100)
@@ -734,7 +734,7 @@ plots.curves(
 #
 # :::{depth-start} the noise levels matter, and the average has a quarter less excess; train it yourself
 # :::
-# **Schedules.** In short trainings of a small network the noise levels make all the difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the error is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
+# **Schedules.** In short trainings of a small network the noise levels make all the difference ({ref}`experiment <exp-schedules>`, four trainings of each). At signal-to-noise ratios of 1 and above the squared error of the image, per pixel, is 0.091 ± 0.003 with the linear schedule and 0.078 ± 0.001 with the cosine one. If the times of the linear schedule are drawn so that the noise levels are those of the cosine one, it is 0.078 ± 0.001, and the other way around 0.092 ± 0.003. After four times the steps the difference is smaller, 0.0670 ± 0.0005 and 0.0625 ± 0.0004, and at four times the learning rate there is hardly any, 0.1435 ± 0.0002 and 0.1428 ± 0.0003.
 #
 # At a higher *resolution* neighboring pixels say nearly the same, so the same noise hides less of the picture: the schedule must be shifted towards more noise {cite:p}`hoogeboom2023`. And it should *end* in noise: if the mean brightness is still legible at $T$, a network learns to read it, but samples start from noise that says nothing, and their brightness is always the mean. So rescale the schedule to $\bar\alpha_T = 0$, and estimate $v$, since at $T$ the noise is given {cite:p}`lin2024`.
 #
@@ -850,7 +850,7 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, for 16 epochs instead of 51; the table does not say which of the three matters. Only the distance notices whether samples *differ* from each other.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, without classes, for 16 epochs instead of 51; the table does not say which of these matters. Only the distance notices whether samples *differ*.
 #
 # **Time by time.** The network is far below every linear estimate until the image is lost in the noise:
 
@@ -869,7 +869,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# Had it memorized its training digits, it would be better on them than on test digits; at four times it is not (box).
+# Had it memorized its training digits, it would be better on them than on test digits; at four times it is not, within the errors (box).
 
 # %% [markdown]
 # :::{depth-start} the network beats the linear estimate at nearly all times, and is no better on training digits
@@ -924,7 +924,7 @@ for (T, delta), (kl, a, b) in zip(cases, found, strict=True):
     print(f"{T:4} {delta:6} {kl:18.5f} {a:18.5f} {b:11.5f}")
 
 # %% [markdown]
-# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent they stop at a floor. The KL divergence of the samples is far smaller than the gap, which is that of whole chains {eq}`eq-kl-chain`.
+# With the exact denoiser both sides go to zero as the number of steps grows; with a network that is off by five percent neither does. The KL divergence of the samples is far smaller than the gap, which is that of whole chains {eq}`eq-kl-chain`.
 
 # %% [markdown]
 # **Two baselines.** One more baseline takes the mean image for $\hat{x}$ at all times. Its squared error of the noise is
@@ -1078,7 +1078,7 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in 16 finer steps for each of the thousand the network saves a few hundredths of a bit more (box).
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in 16 finer steps for each of the thousand the network saves 0.07 bits per pixel more (box).
 #
 # :::{depth-start} no decoder that sees a pixel's value alone beats the histogram, and finer steps save a little more
 # :::
@@ -1105,7 +1105,7 @@ if test.name == "mnist":
 # \lim_{T \to \infty} \frac12 \sum_{t=2}^{T} \Big( \frac{\tilde\beta_t}{\beta_t} - 1 - \log \frac{\tilde\beta_t}{\beta_t} \Big) = \frac{1 - \gamma_{\mathrm{E}}}{2} = 0.2113\ldots
 # $$ (eq-known-data)
 #
-# nats for each dimension. Near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, this is the cost of $\beta_t$ in the row of the variances, while $\tilde\beta_t$ has larger weights in the row of the errors.
+# nats for each dimension. Near the data $\tilde\beta_t / \beta_t$ is nearly $(t - 1) / t$. So the terms of the sum are $\log \frac{t}{t - 1} - \frac1t$, and from $t = 2$ on they add up to $1 - \gamma_{\mathrm{E}}$. In the table above, a thousand steps, $\beta_t$ costs 0.30 in the row of the variances, while $\tilde\beta_t$ has larger weights in the row of the errors.
 #
 # **Checks.** Both sides of {eq}`eq-histogram-price` are integrated numerically over $x_1$, for a histogram similar to that of the digits; the same decoder with equal frequencies is rejected. The sum is computed for a million steps; the cost of the last chapter, half of Euler's constant, is rejected.
 
@@ -1261,7 +1261,7 @@ plots.image_rows(rows)
 # %% [markdown]
 # :::{depth-start} pixels on the wrong scale lower the loss, and a time that is off by one hardly shows
 # :::
-# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$; on $[0, 1]$ the variance is a quarter of that, so there is more noise relative to the image, which is then easier to predict. The linear baseline gives the loss to be expected on either scale. The bound reveals the mistake: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others (on a GPU it returns NaN instead of an error). So do the errors of a network that was trained on the right scale.
+# **Pixels on $[0, 1]$.** The schedule is made for data on $[-1, 1]$; on $[0, 1]$ the variance is a quarter of that, so noise is stronger relative to the image, and easier to predict. The linear baseline gives the loss expected on either scale. The bound reveals the mistake: its last step needs pixels on the 256 gray levels, and `elbo_step` refuses others (on a GPU it returns NaN instead of an error). So do the errors of a network that was trained on the right scale.
 
 # %% [markdown]
 # **The wrong time.** Some programs count times from 0 and some from 1, and a wrapper may forget to pass $t$ on. We give the network $t - 1$ in place of $t$, and then always 500. A time that is off by one makes hardly any difference, except at the very first times, where the noise grows fastest in proportion: only a test there finds it.

@@ -177,9 +177,9 @@ Film(
 )
 
 # %% [markdown]
-# The estimates of these sixteen are blurs at first and then change between several digits. Which digit it will be is settled long before the noise is gone.
+# The estimates are blurs at first, then change between several digits. Which it will be is settled long before the noise is gone.
 #
-# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Predicting the noise needs it most: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. They clip $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
+# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Predicting the noise needs it most: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. The code of {cite:t}`ho2020` clips $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
 #
 # *Sources: B27.*
 
@@ -676,7 +676,7 @@ assert far["class"].value < far["ddim 20"].value
 for S in (10, 20):
     assert far[f"beta {S}"].value > 2 * far[f"ddim {S}"].value
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines. The curve of beta starts far above all others and falls below DDIM. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further, nearly to the line of all steps. The lines of real digits and of 20 steps of DDIM with the class lie below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors. Level: all thousand steps with $\\beta_t$, twenty of DDIM with the class given, real digits.", "name": "fig-steps-distance"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four curves of Fréchet distance with bands over the number of steps, on logarithmic axes, and three level lines. The curve of beta starts far above all others and falls below DDIM. The curves of DDIM and second order flatten early, and that of beta-tilde comes down further, nearly to the line of all steps. The lines of real digits and of 20 steps of DDIM with the class lie below all curves."}, "figure": {"caption": "Fréchet distance of 1000 digits from the training digits (lower is better), with bands of two standard errors. Level: all thousand steps with $\\beta_t$, twenty of DDIM with the class given (zero within its error, drawn at 0.3), real digits.", "name": "fig-steps-distance"}}
 in_record, lengths = ("ddim", "dpm-solver", "beta-tilde", "beta"), (10, 20, 50, 100)
 names = dict(zip(kinds, in_record, strict=True))
 of_kind = {name: [far[f"{kind} {S}"] for S in lengths] for name, kind in names.items()}
@@ -733,11 +733,11 @@ assert best < 0.5 * min(others)
 fig
 
 # %% [markdown]
-# With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many are not recognized as with the class.
+# With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many go unrecognized as with the class alone.
 #
-# **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) makes it worse. Later, where strokes are drawn, it helps DDIM as much as noise at every step ({ref}`experiment <exp-restart>`).
+# **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) makes it worse. Later, where strokes are drawn, it helps DDIM, in 40 calls as much as noise at every step ({ref}`experiment <exp-restart>`).
 #
-# **Draw the class first.** If no class is wanted, draw one, with the frequencies of the training set, and then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, $\tilde\beta_t$, 2.4 ± 0.7 % are not recognized, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
+# **Draw the class first.** If no class is wanted, draw one, with the training frequencies, then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, $\tilde\beta_t$, 2.4 ± 0.7 % are not recognized, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
 #
 # For this network:
 #
@@ -814,9 +814,9 @@ copied = [houses[f"{way}: training distance"].median() for way in ("unconditiona
 assert copied[0] > 0.9 * copied[1]
 
 # %% [markdown]
-# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them they are about twice as far from all renders. As a rule they are no copies: in the median they are no closer to the training scenes than new scenes are.
+# Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them the squared distance is about twice as large. As a rule they are no copies: in the median no closer to the training scenes than new scenes.
 #
-# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): at equal means the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. Likely its eight latents suit images of five factors; given the factors, the diffusion model comes as near (table).
+# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): after equal training the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. Likely its eight latents suit images of five factors; given the factors, the diffusion model comes as near (table).
 #
 # :::{depth-end}
 # :::
@@ -827,7 +827,7 @@ assert copied[0] > 0.9 * copied[1]
 # (sec-inversion)=
 # ## A map from noise to images
 #
-# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same if the step is small. So the more steps, the closer is what comes back:
+# A sampler without added noise is a map: each $x_T$ has one $x_0$. Run backward, it gives each digit a code among the noise images. To solve a step {eq}`eq-ddim-step` for $x_t$ one needs the estimate *at* $x_t$; `ddim_invert` takes that at $x_{t-1}$, nearly the same for small steps. So the more steps, the closer is what comes back:
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of six digits: the originals, and the same after inversion and sampling in five and in thirty steps. All rows show the same digits."}, "figure": {"caption": "Six test digits, and what comes back after inversion and sampling in 5 and in 30 steps.", "name": "fig-inversion"}}
 x = to_symmetric(test.images[:6])

@@ -215,7 +215,7 @@ wrong = {"of the estimate": torch.cat(at_estimate), "of the noisy point": torch.
 means_of = torch.stack(samples, 1)
 verify("eq-likelihood-integral", means_of, torch.cat(right), monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 they lie in two or three neighboring clusters and the estimate between two of them. At t = 8 they lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that at the cross.", "name": "fig-likelihood-integral"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels. At t = 60 the draws of the clean point lie in all eight clusters of the ring and the estimate lies in the empty middle. At t = 20 most lie in two neighboring clusters, and the estimate between these. At t = 8 nearly all lie in one cluster, and so does the estimate."}, "figure": {"caption": "Clean points behind a noisy one (blue), and their mean $\\hat{x}(x_t)$ (cross). Below: the probability of the class by the integral, and that at the cross.", "name": "fig-likelihood-integral"}}
 _ = torch.manual_seed(0)
 start, noise = means[1:2], torch.tensor([[-0.6, 0.4]]).double()
 fig, panels = plots.figure(3, height=2.6)
@@ -548,7 +548,7 @@ def extrapolate(strong, weak, scale, low=0, high=1000):
     return x_hat
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Lines over the growth of the Fréchet distance, which ends at the percentage of digits that are not recognized. All begin at about eight percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls more steeply and stays far to the left. The line of the weaker network falls as low as both and runs as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down; not recognized by two classifiers, in excess over real digits) and costs (to the right). Middle: $400 < t \\le 900$. Numbers are scales.", "name": "fig-guidance-interval"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Lines of the percentage of digits that are not recognized, over the growth of the Fréchet distance. All begin at about eight percent and no growth. Guidance at all times falls to zero and runs far to the right. Guidance in the middle falls more steeply and stays far to the left. The line of the weaker network falls as low as both and runs as far as guidance at all times."}, "figure": {"caption": "What guidance gains (down; not recognized by two classifiers, in excess over real digits) and costs (to the right). Middle: $400 < t \\le 900$. Numbers are scales.", "name": "fig-guidance-interval"}}
 of_guidance, plain = record_of("guidance"), "no guidance"
 ways = {
     "at all times": [f"scale {k}" for k in (2, 3, 5)],
@@ -720,7 +720,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure, its clusters too narrow. Posterior-mean guidance puts one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between. Replacement ({ref}`next <sec-inpainting>`) does too, with exact $y$.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure, its clusters narrow. Posterior-mean guidance takes one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between. So does replacement ({ref}`next <sec-inpainting>`), taking $y$ for exact.
 
 # %% [markdown]
 # (sec-inpainting)=

@@ -92,7 +92,7 @@ plots.image_rows({fill(s, 16): draw(s) for s in sentences}, tile=0.75)
 #
 # To tell whether a model obeys, one must know what images show. So a program renders ours, with eight *attributes*: color, size and turn of a house, the color of a second one behind it, if any, the number of trees, side and height of the sun, day or dusk. A small grammar tells them in varying words, and may leave some out ({numref}`fig-scenes-and-sentences`).
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Training images and their sentences, in which each attribute is left out with probability 0.1.", "name": "fig-scenes-and-sentences"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four small rendered landscapes in a row, each with the sentence that describes it below."}, "figure": {"caption": "Images like those of training, and sentences that omit each attribute with probability 0.1.", "name": "fig-scenes-and-sentences"}}
 _ = torch.manual_seed(3)
 scenes = landscapes(4, seed=11)
 texts = captions(scenes.attributes, torch.rand(4, DRAWS), omit=0.1)
@@ -219,7 +219,7 @@ for name, two in pairs.items():
 # \sum_j a_{ij}\, v_j = \sum_j a_{i \pi(j)}\, v_{\pi(j)} .
 # $$ (eq-words-as-set)
 #
-# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last of the three, the time $t$ shifts and scales what goes in and out:
+# Five blocks of the transformer {cite:p}`peebles2023,chen2024` do three things each: patches look at each other, at the words, and pass through an MLP one by one. In the first and the last of the three, the time $t$ shifts and scales what goes in, scales what comes out:
 
 # %% tags=["shown", "nbval-check-output"]
 show(PatchBlock.forward, docstring=False)
@@ -505,7 +505,7 @@ for name, values in names_of.items():
 plots.image_rows(rows, tile=0.75)
 
 # %% [markdown]
-# Five of six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** Add to an image what each value alone changes: in the five, the sum shows the combination (box). In the sixth not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because values also occur apart: blue houses stand by day only, but so do others. Were only blue houses small, nothing would tell which of the two "blue" means.)
+# Five of six are composed. In the sixth, up to scale 2, turn and side are right, but mostly the sun stands high. **Why?** Add to an image what each value alone changes: in the five, the sum shows the combination (box). In the sixth not: how bright a wall is depends on turn, side and height *together* ({numref}`fig-held-out`). (Single changes can be learned because values also occur apart: blue houses stand by day only, but so do others. Were exactly the blue houses small, nothing would tell which of the two "blue" means.)
 #
 # :::{depth-start} the five pairs are sums of single changes, the triple is not
 # :::
@@ -627,7 +627,7 @@ for name, way in {"maps": "first stage", "pixels": "pixels", "(renderings)": "re
 #
 # The best denoiser of a *finite* data set {ref}`recalls its images <sec-denoising>`: it is their mean, each weighted by how well it explains $x_t$, and a sentence leaves only those that it describes. A trained network need not become that: with many images a rule for all is likely easier. To be near a training scene proves nothing: new renderings are, too. Copies are nearer (in pixels) to a training scene than to any of *as many scenes outside training*; if nothing is copied, that holds for half. (Pixels miss a shifted copy; by the reader's features it is much the same: {ref}`experiment <exp-memorization>`.) For {numref}`fig-copies` the network is trained on fewer and fewer scenes, in a quarter of the steps, so each is seen more often.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 50; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), ± standard errors.", "name": "fig-copies"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three lines over the number of training scenes, from 100 to 60,000. For their own sentences the percentage falls from 100 through about 70 to 55; for other sentences from above 80 to about 50; for fresh renderings it is near 50 throughout."}, "figure": {"caption": "Images nearer to a training scene than to any of as many others (50: no copies), ± standard errors.", "name": "fig-copies"}}
 copies, sizes = record_of("memorization"), (100, 1000, 10_000, 60_000)
 curves = {
     "drawn for their sentences": (", their sentences", "nearer, pixels"),
@@ -683,7 +683,7 @@ odd = (
 plots.image_rows({fill(s, 18): draw(s) for s in odd}, tile=0.75)
 
 # %% [markdown]
-# The reader finds:
+# The reader finds (last row: red only):
 
 # %% tags=["numbers", "columns", "nbval-check-output"]
 odd_ones = record_of("odd-sentences")
@@ -704,8 +704,8 @@ for sentence, shows, condition, measure in kinds:
 # %% [markdown]
 # - **Negation.** "No red house" draws a red house, never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP, too, is often at chance with it {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
 # - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A tree is drawn from its neighborhood, but on how many there are, all patches must agree. Captions seldom tell a number; large models miscount {cite:p}`ghosh2023`.
-# - **Words never seen.** There is no vector for "pink" or "four"; the companion refuses both.
-# - **Silence.** "Two trees" should leave the color open, but one house in a hundred is red; in the scenes it is one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
+# - **Words never seen.** There is no vector for "pink" or "four"; both are refused.
+# - **Silence.** "Two trees" should leave the color open, but few houses are red; in the scenes one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
