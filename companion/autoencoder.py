@@ -20,7 +20,7 @@ class Autoencoder(nn.Module):
     """Encode x to a code z = g(x), decode it to a reconstruction f(z).
 
     Raises:
-        TypeError: if a network is none; from methods, if x or z has integers, or another precision than the model.
+        TypeError: if one is no function; from methods, if x or z has integers, or another precision than the model.
         ValueError: if a size of `x_shape` is below 1; from `encode`, if x has another shape.
 
     Book: chapter 1.

@@ -63,7 +63,7 @@ class Message:
         """Take the value at the top: as many bits less.
 
         Raises:
-            ValueError: if `starts` does not begin at 0 and end at 2^24.
+            ValueError: if no value of `starts` holds the slot at the top.
         """
         checks.instance(Sequence, starts=starts)
         above, slot = divmod(self.state, 1 << PRECISION)

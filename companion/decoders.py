@@ -100,8 +100,8 @@ class HistogramDecoder(nn.Module):
 
     p(x_j | x_1j) is proportional to frequency(x_j) N(x_1j; sqrt(alpha_bar_1) x_j, 1 - alpha_bar_1). If
     the noise of x_1 is a gray level wide, x_1 says almost all, and what is common decides the
-    rest. It has no network and nothing to train. If the pixels were independent, no decoder
-    were better.
+    rest. It has no network and nothing to train. If the pixels were independent and
+    identically distributed, no decoder would be better.
 
     Args:
         schedule: the noise.

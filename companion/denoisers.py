@@ -193,7 +193,7 @@ class MixtureDenoiser(nn.Module):
 def gaussian_denoiser(
     schedule: Schedule, mean: Float[Tensor, "*x_shape"], cov: Float[Tensor, "dim dim"]
 ) -> MixtureDenoiser:
-    """Return the exact denoiser for data N(mean, cov); it is linear in x_t. Book: chapter 9."""
+    """Return the exact denoiser for data N(mean, cov); it is affine in x_t. Book: chapter 9."""
     checks.floating(mean=mean, covs=cov)
     return MixtureDenoiser(schedule, mean.new_ones(1), mean[None], cov[None])
 

@@ -86,7 +86,7 @@ class _Pixels(Bernoulli):
 
 @register_kl(_Pixels, _Pixels)
 def _kl_pixels(q: _Pixels, p: _Pixels) -> Tensor:
-    """From log-odds alone: torch's own is infinite where a probability rounds to 1, in float32 from log-odds 17 on."""
+    """From log-odds alone: torch's own is infinite where a probability rounds to 1, in float32 from 16.7 on."""
     a, b = q.logits, p.logits
     black = torch.sigmoid(-a) * (F.softplus(b) - F.softplus(a))
     return torch.sigmoid(a) * (F.softplus(-b) - F.softplus(-a)) + black
@@ -328,7 +328,7 @@ class Carried(Distribution):
         carry: the known tensor; it differs from z in its first event dimension at most.
 
     Raises:
-        TypeError: if one is none.
+        TypeError: if `base_dist` is no distribution, or `carry` no floating-point tensor.
         ValueError: if `carry` has another shape.
 
     Book: chapter 8.

@@ -4,7 +4,7 @@ Write z_0 = x. With inference running from the top, q(z_{1:T}|x) = q(z_T|x) prod
 
     ELBO(x) = E log p(x|z_1) - sum_{t<T} E KL(q(z_t|z_{t+1}, x) || p(z_t|z_{t+1})) - KL(q(z_T|x) || p(z_T)).
 
-A variational autoencoder is T = 1, a hierarchical one T = 2 to 10, a diffusion model T = 100 to 1000.
+A variational autoencoder is T = 1, a hierarchical one T = 2 to dozens, a diffusion model T = 100 to 1000.
 """
 
 import math
@@ -151,7 +151,7 @@ def elbo_loss(
     Args:
         model: any chain of latents.
         x: a batch of data.
-        beta: weight of the KLs; with any other than 1 it is no bound on log p(x).
+        beta: weight of the KLs; below 1, minus the loss is no bound on log p(x).
         free_nats: free bits, in nats, of each level; a level whose KL, averaged over the
             batch, is below it enters as this constant, and has no gradient.
 

@@ -1,4 +1,4 @@
-"""Condition a diffusion model: on a class or on causes, by guidance without a classifier, and on a linear measurement.
+"""Condition a diffusion model: on a class or on factors, by guidance without a classifier, and on a linear measurement.
 
 What is conditioned is the denoiser. Any sampler then draws from p(x | condition).
 """
@@ -38,17 +38,17 @@ def classifier_free_loss(
     So one network learns the denoiser of every class, and that of all data.
 
     Args:
-        model: its denoiser holds a network with classes or factors, such as `UNet`.
+        model: its denoiser holds a network with classes, factors or words, such as `UNet`.
         x: a batch of data.
         label: the class of each example, or the factors that it was made from.
         weight: one number for each time, as in `denoising_loss`.
         drop: probability that a label is replaced by the one that means "any class", or all
-            factors of an example by NaN.
+            factors of an example by NaN, or all its words by 0.
         time_weights: how often each time is drawn, as in `denoising_loss`.
 
     Raises:
         TypeError: if factors are no floating-point numbers.
-        ValueError: if `drop` is not in [0, 1], the network has neither classes nor factors, a
+        ValueError: if `drop` is not in [0, 1], the network has no classes, factors or words, a
             label is no class, or factors are infinite or of another number.
 
     Source: Ho & Salimans 2022, Algorithm 1. Book: chapter 13.
@@ -73,17 +73,18 @@ def guided(
     x_hat = x_hat(any class) + scale (x_hat(label) - x_hat(any class)). The same holds for
     the estimates of the noise, of v and of the score, since all are affine in x_hat. At
     scale 1 it is the denoiser of the class; above, samples are more typical of their
-    class and less diverse, and follow no known distribution. Each call is two of the network.
+    class and less diverse, and follow no known distribution. Within
+    the interval, each call is two of the network.
 
     Args:
-        denoiser: holds a network with classes or factors, trained by `classifier_free_loss`.
+        denoiser: holds a network with classes, factors or words, trained by `classifier_free_loss`.
         label: the class of each example, or the factors that it is to be made from.
         scale: 1 + w in the paper, whose guidance strength is w; `guidance_scale` in diffusers.
         interval: as in `extrapolated`.
 
     Raises:
         TypeError: if factors are no floating-point numbers.
-        ValueError: if the network has neither classes nor factors, a label is no class, factors
+        ValueError: if the network has no classes, factors or words, a label is no class, factors
             are infinite or of another number, `scale` is beyond a million, or `interval` does not rise.
 
     Source: Ho & Salimans 2022, eq. 6. Book: chapter 13.

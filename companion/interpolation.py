@@ -48,7 +48,7 @@ def spherical_interpolation(
 
 
 def path_length_ratio(points: Float[Tensor, "steps *shape"]) -> float:
-    """Length of a path through the given points over the length of its chord: 1 is straight and even.
+    """Length of a path through the given points over the length of its chord: 1 is straight.
 
     Raises:
         ValueError: if there are fewer than two points, one is not finite, or the ends coincide.

@@ -283,7 +283,7 @@ def frechet_distance(
 
     |m_x - m_y|^2 + tr(C_x + C_y - 2 (C_x^{1/2} C_y C_x^{1/2})^{1/2}). Of the features of
     images it is called FID where the features are those of Inception. Two samples of
-    one distribution are not at 0 but at about 1 / num: `jackknife` takes that off.
+    one distribution are above 0, in proportion to 1 / num: `jackknife` takes that off.
 
     Args:
         x: features of one sample.

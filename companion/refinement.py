@@ -40,7 +40,8 @@ def in_finer_steps(model: Ddpm, frequency: Float[Tensor, "levels"], factor: int 
         factor: how many steps for one.
 
     Raises:
-        ValueError: if the model has another schedule, or a denoiser without a network, or `factor` is below 1.
+        TypeError: if the model has a denoiser without a network.
+        ValueError: if the model has another schedule, or `factor` is below 1.
 
     Source: Kingma et al. 2021, section 4.1, on more and more steps. Book: chapter 10.
     """

@@ -125,7 +125,7 @@ def device_name() -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory held so far: the device's on CUDA, the process's on Linux, else not measured.
+    """The most memory held so far, in MiB: the device's on CUDA, the process's on Linux, else not measured.
 
     Book: chapter 1.
     """
@@ -159,7 +159,7 @@ def commit() -> str:
 
 
 def integer_in(variable: str, default: int) -> int:
-    """The integer that a variable of the environment holds; the default if it is not set.
+    """The integer, 0 or above, that a variable of the environment holds; the default if it is not set.
 
     Raises:
         ValueError: if it holds anything else.

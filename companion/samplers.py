@@ -38,7 +38,8 @@ def ancestral_sample(model: LatentChain, num: int) -> Iterator[Float[Tensor, "nu
 
     `*film, x = ancestral_sample(model, 64)` keeps all of it. The last step adds no
     noise: it is the decoder's mean, while `model.likelihood(z_1).sample()` is a sample.
-    For a `Ddpm`, `ddpm_sample` with its denoiser, schedule and variances draws the same.
+    For a `Ddpm` without a `decoder`, `ddpm_sample` with its denoiser, schedule and variances
+    draws the same.
 
     Raises:
         ValueError: if `num` is below 1.

@@ -80,7 +80,7 @@ def linear_noise_error(
 def optimal_reverse_var(
     schedule: Schedule, noise_error: Float[Tensor, "times *shape"]
 ) -> Float[Tensor, "times *shape"]:
-    """The variances that make the bound of a denoiser as large as it can be.
+    """The variances that maximize the bound of a denoiser with a Gaussian likelihood.
 
     sigma_t^2 = beta_tilde_t + beta_t^2 / (alpha_t (1 - alpha_bar_t)) noise_error_t: the
     variance if x_0 were known, and the error of the estimate. Entry 0 is 0.

@@ -80,7 +80,7 @@ def chapter_number(book: Book, docname: str) -> str:
 
 def where(chapter: str) -> str:
     """A chapter's name in the tables."""
-    return {"0": "landscape", "14": "appendices"}.get(chapter, f"chapter {chapter}")
+    return {"0": "landscape", "14": "chapter 14, appendices"}.get(chapter, f"chapter {chapter}")
 
 
 def errata(book: Book) -> dict[str, Any]:

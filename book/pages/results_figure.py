@@ -15,7 +15,7 @@ AXES = {
         (78, 80, 82, 84, 86, 88),
     ),
     "bits": (
-        "Gray digits: minus the bound, in bits per dimension",
+        "Gray digits: minus log p(x) or its bound, in bits per dimension",
         0.5,
         1.8,
         (0.6, 0.8, 1.0, 1.2, 1.4, 1.6),

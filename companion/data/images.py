@@ -378,7 +378,7 @@ def _digits(split: str) -> tuple[Float[Tensor, "num 1 8 8"], Int[Tensor, " num"]
 
     bundle = load_digits()
     labels = torch.from_numpy(bundle.target).long()
-    rank = torch.empty_like(labels)  # the how-manieth of its class an example is
+    rank = torch.empty_like(labels)  # the place of an example in its class, from 0
     for label in labels.unique():
         rank[labels == label] = torch.arange(int((labels == label).sum()))
     chosen = (rank % 5 == 4) == (split == "test")

@@ -78,7 +78,7 @@ def with_contrast(x: Batch, factor: Float[Tensor, "batch"], gray: Float[Tensor, 
 
 
 def treated(x: Batch) -> Batch:
-    """Each image, or one of two, shifted, blurred, changed in contrast, and made black and white at random.
+    """Images shifted, blurred and changed in contrast, each with probability 1/2, and made black and white with 0.19.
 
     A judge that has seen both digits and rejects like this can tell them apart only by what they show.
 

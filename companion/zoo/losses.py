@@ -35,7 +35,7 @@ def joint_loss(model: Ddpm, x: Tensor, label: Tensor) -> Tensor:
 
 
 def scene_loss(model: Ddpm, x: Tensor, factors: Tensor) -> Tensor:
-    """Squared error of v, mostly at times when a scene is decided or finished, and of a tenth it is told no cause.
+    """Squared error of v, mostly at times when a scene is decided or finished, with the factors dropped for a tenth.
 
     Color covers the whole image, so that much is decided where there is still little signal.
     """

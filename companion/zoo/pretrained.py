@@ -25,7 +25,7 @@ def use(name: str, model: nn.Module | None) -> None:
     """Let `pretrained(name)` give this model in place of the shipped one; with None, the shipped one again.
 
     Raises:
-        TypeError: if the model is none.
+        TypeError: if the model is no module.
         ValueError: if no recipe has this name, the model is built differently, or a weight is not finite.
     """
     expected = recipe(name).model()

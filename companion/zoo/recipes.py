@@ -202,7 +202,7 @@ RECIPES = {
     "iwae-mnist": IWAE(FIFTY),
     # And more of them, to tell whether they are what is missing.
     "iwae-mnist-more": IWAE(FIFTY, epochs=40, start="iwae-mnist"),
-    # As long as the former with K = 1, to tell what the further epochs do.
+    # As long as iwae-mnist with K = 1, to tell what the further epochs do.
     "iwae1-mnist": IWAE(elbo_loss),
     "hvae-mnist": LADDER(mlp_ladder),
     # The same recipe with fewer levels, to compare with.

@@ -100,7 +100,7 @@ def record(
         kind: "samples" draws with all steps and measures the error of the noise at every time;
             "bits" draws nothing, and measures the bound on test images in 16 times as many steps;
             "steps" compares samplers with few steps, and "guidance" scales of guidance, by what
-            the shipped classifier of digits sees; "times" compares the choice of ten times, by
+            the shipped classifier of digits sees; "times" compares the choice of ten or twenty times, by
             what the judges of digits say; "scenes" draws houses for the causes of test
             scenes, and finds the nearest one of the renderer to each; "sentences" draws landscapes for
             sentences at several scales of guidance, and reads which attributes they have; "spacing" is for flow-digits,

@@ -31,7 +31,7 @@ def digit_distance(images: Digits) -> Estimate:
     of 0.5.
 
     Args:
-        images: on [0, 1], twenty at least.
+        images: on [0, 1], ten at least.
 
     Raises:
         ValueError: if there are too few, or a pixel is not finite.
@@ -90,7 +90,7 @@ def unrecognized(images: Digits, real: Digits | None = None) -> Unrecognized:
     Two judges of different architecture, each a classifier with an eleventh class, "no digit", were
     trained on digits and on spoiled digits (`companion.data.rejects`). Both kinds went through the same
     shift, blur and contrast (`companion.data.treated`), so sharpness does not tell them apart. They
-    miss about one real digit in fifty, and one reject in thirty; the first share is subtracted.
+    miss about one real digit in sixty, and one reject in thirty; the first share is subtracted.
 
     Args:
         images: on [0, 1].

@@ -26,7 +26,7 @@ export function bars(root, { low, middle, high }) {
     context.globalAlpha = 1;
     context.textAlign = "left";
     font(12);
-    context.fillText(width < 480 ? "90 of 100 test digits" : "the bound of 90 of 100 test digits, and the middle one", x(low) + 4, 13);
+    context.fillText(width < 480 ? "90 of 100 test digits" : "−ELBO of 90 of 100 test digits, and the middle one", x(low) + 4, 13);
     context.strokeStyle = colors.muted;
     line(middle, 18, base, [3, 3]);
     context.textAlign = "center";

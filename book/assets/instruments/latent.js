@@ -25,16 +25,16 @@ export async function mount(root, { load }) {
     font(13);
     context.textAlign = "left";
     context.fillStyle = colors.muted;
-    [film[at].t ? "decoded from the noisy codes" : "the digit", "from the estimate of clean codes"].forEach((words, i) => {
+    [film[at].t ? "decoded from the noisy code" : "the digit", "from the estimate of the clean code"].forEach((words, i) => {
       const x = left + i * (side + (narrow ? left : 24));
       context.fillStyle = colors.muted;
-      context.fillText(narrow ? ["from noisy codes", "from the estimate"][i] : words, x, 13, side + 20);
+      context.fillText(narrow ? ["from the noisy code", "from the estimate"][i] : words, x, 13, side + 20);
       frame(context, colors, pair[i], x, 22, side);
     });
     const from = narrow ? 0 : 2 * side + 60, top = narrow ? side + 30 : 22, tall = narrow ? 236 - top : side;
     const middle = top + tall / 2, wide = Math.max(3, Math.min(22, (width - from) / DIM));
     context.fillStyle = colors.muted;
-    context.fillText(narrow ? "" : `the 16 codes at t = ${film[at].t}`, from, 13);
+    context.fillText(narrow ? "" : `the 16 latents at t = ${film[at].t}`, from, 13);
     z.forEach((value, i) => {
       const long = Math.max(-1, Math.min(1, value / 3)) * (tall / 2 - 4);
       context.fillStyle = colors.steps;
@@ -65,7 +65,7 @@ export async function mount(root, { load }) {
   function go(k) {
     at = Math.max(0, Math.min(film.length - 1, k));
     scrub.set(at);
-    view.describe(`Step ${at} of ${film.length - 1}, time ${film[at].t}: ${at ? "a digit forms" : "codes of pure noise"}, decoded; beside it the estimate.`);
+    view.describe(`Step ${at} of ${film.length - 1}, time ${film[at].t}: ${at ? "a digit forms" : "a code of pure noise"}, decoded; beside it the estimate.`);
     view.redraw();
   }
   /** A new film: all steps are computed at once, and shown one after the other. */

@@ -29,7 +29,7 @@ export function summary({ bound, reconstruction, kl, evidence, covered }, count,
     : ` Training maximizes reconstruction − ${beta} KL, a looser bound.`;
   const state = kl < 0.05 ? "Collapsed: q(z | x) is nearly the prior for every x, and the decoder returns nearly one point."
     : `The aggregate posterior covers ${percent(covered)} of the prior${covered < 0.6
-      ? ": the decoder was trained on few of the latents that the prior draws." : "."}`;
+      ? ": the decoder was not trained on many of the latents that the prior draws." : "."}`;
   return `After ${counted(count)}: bound ${number(bound)} nats, which is reconstruction ${number(reconstruction)} less `
     + `KL ${number(kl)}; the gap to log p(x) is ${number(evidence - bound)}. ${state}${aim}`;
 }

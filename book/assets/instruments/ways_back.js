@@ -111,9 +111,9 @@ export function mount(root) {
     clocks.textContent = `t = ${number(CLOCKS.t.of(sigma))}, r = ${number(CLOCKS.r.of(sigma))}, u = ${number(CLOCKS.u.of(sigma))}, σ = ${number(sigma)}`;
     if (at === last && points.length) {
       const [ode, sde] = films.map((film) => report(points, film[last])), percent = (part) => `${Math.round(100 * part)} %`;
-      words.textContent = `At the end the particles are ${number(ode.far)} (ODE) and ${number(sde.far)} (SDE) from the nearest data point; `
+      words.textContent = `At the end the particles are on average ${number(ode.far)} (ODE) and ${number(sde.far)} (SDE) from the nearest data point; `
         + `${percent(ode.left)} and ${percent(sde.left)} are in the left half, of the data ${percent(report(points, points).left)}.`;
-    } else words.textContent = points.length ? "Both ways start from the same noise, and at each time both have the same distribution, the shaded one."
+    } else words.textContent = points.length ? "Both ways start from the same noise, and at each time both should have the same distribution, the shaded one."
       : `Press and move to draw: at most ${MOST} points.`;
     view.describe(points.length ? `${NUM} particles by the ODE, beside as many by the SDE, at ${clocks.textContent}, with the density of the noisy `
       + `data (${keys[chosen].textContent}) and their score. ${words.textContent}` : "Two empty planes, to draw data on.");

@@ -176,7 +176,7 @@ def heatmap(
 
 @house_style()
 def kl_per_level(terms: ElboTerms, *, axes: Axes | None = None) -> Figure:
-    """How the KL of a chain of latents is spent: its batch mean at each level, with its standard error.
+    """How the KL of a chain of latents is spent: its batch mean at each level, with standard errors if these are few.
 
     The terms are those of a batch, from `elbo_terms`.
     """

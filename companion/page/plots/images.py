@@ -28,7 +28,7 @@ def image_grid(
     """Images side by side, row by row, each pixel kept sharp, with short titles above.
 
     Pixels lie in [0, 1]: (num, height, width), or with 1 (gray) or 3 (color) channels after num. By default a row has
-    as many images as fit, at most 10. An image is `tile` inches wide, or less where the row would not fit the page.
+    all images, at most 10. An image is `tile` inches wide, or less where the row would not fit the page.
     """
     pixels = _pixels(images, "images")
     check_one_each("titles", "images", titles, len(pixels))

@@ -98,7 +98,7 @@ def vector_field(
     y_label: str = "$x_2$",
     axes: Axes | None = None,
 ) -> Figure:
-    """Arrows of a vector field on a grid of num by num, as long as a grid cell where the field is strongest.
+    """Arrows of a vector field on a grid of num by num, 1.6 grid cells long where the field is strongest.
 
     The function gives vectors at points (num, 2), of the same shape. The density of `log_prob`, in nats, is drawn
     beneath the arrows.
