@@ -109,9 +109,12 @@ newest: .venv/ready  ## the book on the newest Sphinx, MyST and theme, warnings 
 mutants: .venv/ready  ## do the tests notice a change of one thing in a science module? make mutants MODULE=elbo
 	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m bookkit.quality.mutants $(MODULE)
 
+# The longest first, so that none is left alone with one process at the end.
+LONGEST_FIRST := import glob, json, pathlib; seconds = json.loads(pathlib.Path("book/data/seconds.json").read_text()); \
+	print(*sorted(glob.glob("notebooks/*.ipynb"), key=lambda each: -seconds.get(pathlib.Path(each).stem, 0)))
 notebooks: check  ## compare the stored outputs with a new run, of one CHAPTER or of all
 	$(PLAIN) $(PYTEST) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout 900 \
-		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.authoring.kernels -p no:cacheprovider -o timeout=0 $(if $(CHAPTER),notebooks/$(CHAPTER).ipynb,notebooks)
+		--nbval-sanitize-with bookkit/quality/nbval.cfg -p bookkit.authoring.kernels -p no:cacheprovider -o timeout=0 $(if $(CHAPTER),notebooks/$(CHAPTER).ipynb,$$($(BIN)/python -c '$(LONGEST_FIRST)'))
 
 site: .venv/ready  ## the book in a folder of its own
 	rm -rf _build/test
