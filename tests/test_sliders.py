@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 from companion.page import plots, sliders
+from companion.page.frames import png_of
+from companion.page.plots.style import COLORS
 from companion.page.sliders import Editor, Film, Slider
 
 TAGS = {*["figure", "img", "div", "label", "span", "input", "output", "style", "script"]}
@@ -54,6 +56,16 @@ def decode(uri: str) -> Image.Image:
 def slider_of(*values: float) -> Slider:
     texts = dict(description="level <&>", label="{:.1f}", alt='gray "{:.1f}"')
     return Slider(values, gray, **texts, start=1)
+
+
+def test_a_frame_keeps_the_colors_of_its_classes():
+    torch.manual_seed(0)
+    labels = torch.arange(1600) % 8
+    fig = plots.scatter(torch.randn(1600, 2), labels, x_label="", y_label="")
+    kept = np.asarray(decode(png_of(fig).uri).convert("RGB")).astype(int)
+    for color in COLORS[:8]:
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(kept - rgb).sum(2).min() <= 24, color
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ from PIL import Image
 
 from companion import checks
 
-COLORS = 64  # of a frame alone: a plot takes a third of its size, and no difference is seen
+GRAYS, COLORS = (
+    64,
+    128,
+)  # of a frame alone: a plot takes a third of its size, and no difference is seen
 SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet share it
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger
@@ -197,6 +200,9 @@ def _image_of_pixels(frame: Any) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-def _few_colors(image: Image.Image, scale: float, grays: int = COLORS) -> Png:
-    colors = grays if image.mode == "L" else COLORS
-    return Png.of(image.quantize(colors, dither=Image.Dither.NONE), scale)
+def _few_colors(image: Image.Image, scale: float, grays: int = GRAYS) -> Png:
+    if image.mode == "L":
+        return Png.of(image.quantize(grays, dither=Image.Dither.NONE), scale)
+    # The median cut, which is the default, merges the colors of small marks, such as the points of two classes.
+    far_apart = Image.Quantize.MAXCOVERAGE
+    return Png.of(image.quantize(COLORS, far_apart, kmeans=1, dither=Image.Dither.NONE), scale)

@@ -19,7 +19,7 @@ from string import Template
 from typing import Any, TypeAlias
 
 from companion import checks
-from companion.page.frames import COLORS, SMALLEST, Frame, Separate, Sheet, images_of, png_of
+from companion.page.frames import GRAYS, SMALLEST, Frame, Separate, Sheet, images_of, png_of
 
 Text: TypeAlias = str | Callable[..., str]  # a format string of some values or a function of them
 
@@ -52,7 +52,7 @@ class Editor:
 
     _widget: Any = None
     _button, _smallest = "", SMALLEST
-    _grays = COLORS
+    _grays = GRAYS
 
     def __init__(
         self,

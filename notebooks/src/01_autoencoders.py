@@ -349,13 +349,17 @@ dimensions = [2, 8, 16, 32, 64]
 for words, epochs in {"network, one epoch": 1, "network, ten epochs": 10}.items():
     names = [f"{num} dimensions, {epochs} epochs" for num in dimensions]
     lines[words] = dimensions, [trained.value(name, "error").mean for name in names]
-plots.curves(
+fig = plots.curves(
     lines,
     x_label="dimension of the code",
     y_label="squared error per image",
     log_x=True,
     log_y=True,
 )
+fig.axes[0].minorticks_off()
+_ = fig.axes[0].set_xticks([1, *dimensions], [1, *dimensions])
+_ = fig.axes[0].set_yticks(ticks := [3, 5, 10, 20, 50], ticks)
+fig
 
 # %% [markdown]
 # In {numref}`fig-dimensions` the networks stay ahead: after ten epochs they have 33.9 ± 0.1 with 2 dimensions, 8.81 ± 0.01 with 16 and 3.17 ± 0.02 with 64, where PCA has 43.6, 21.06 and 7.09 ({ref}`experiment <exp-code-dimension>`). After one epoch the curves seem to cross. At 32 they have 14.5 ± 0.0 then, against 13.2 of PCA. But an affine network, of which PCA is the best possible, has 19.4 ± 0.3 after one epoch ({ref}`experiment <exp-code-dimension>`). So the crossing shows that one epoch at this rate is not enough.
@@ -707,7 +711,7 @@ def best_denoiser(x_tilde, points, sigma):
     return log_weight.softmax(1) @ points  # the posterior mean
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster beside it, under gray arrows and blue shading. At little noise the arrows end at the arc or the cluster; at medium noise the shading is a crescent and two spots; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels, scaled in each panel. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels with the same points, an arc and a small cluster below it, under arrows and blue shading. At little noise the arrows point to the arc or the cluster; at medium noise the shading is a crescent and two spots; at much noise there is one round mode, and all arrows point to its middle, where there are no points."}, "figure": {"caption": "Points (orange), and the arrows from $\\tilde{x}$ to the best denoiser's answer at three noise levels, scaled in each panel. Shaded: the density of the noisy data.", "name": "fig-arrows"}}
 turn = math.pi * torch.rand(70).double() ** 0.8
 arc = torch.stack([turn.cos(), turn.sin() - 0.3], 1)
 cluster = 0.08 * torch.randn(30, 2).double() + torch.tensor([0.1, -0.8])
@@ -805,7 +809,7 @@ with torch.no_grad():
 print("squared error of the arrows below 2 % of their square:", bool(excess < 0.02 * arrows))
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle slightly inside the ring."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the mean of an arc lies inside the circle, and the best one leaves the dashed circle of radius 0.95 fixed. Shaded: the density of the noisy data.", "name": "fig-circle"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Arrows in the plane point from inside and from outside to a ring where the density is high. They are longest far outside and vanish at the center and on a dashed circle along the ring's crest."}, "figure": {"caption": "The noisy manifold, a circle. The trained denoiser leads back to it, up to a shrinkage: the mean of an arc lies inside the circle, and the best one leaves the dashed circle of radius 0.95 fixed. Shaded: the density of the noisy data.", "name": "fig-circle"}}
 def log_p_sigma(x):
     log_weight = -torch.cdist(x.double(), circle).square() / (2 * sigma**2)
     return log_weight.logsumexp(1) - torch.tensor(720 * 2 * torch.pi * sigma**2).log()
@@ -844,7 +848,7 @@ with torch.no_grad():
         print(f"arrows of the {name}: {found:.0f} +- {error:.0f} % of 300 images are digits")
 
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of ten images. At the start faint gray strokes; after twenty steps thin fragments; after a hundred and two hundred steps most images show white digits, some broken."}, "figure": {"caption": "The denoised image $r(\\tilde{x})$ on the way from noise, after so many steps {eq}`def-noisy-steps`, with one denoiser at one noise level.", "name": "fig-follow"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of ten images. At the start faint gray strokes; after twenty steps brighter fragments; after a hundred and two hundred steps most images show white digits, some broken."}, "figure": {"caption": "The denoised image $r(\\tilde{x})$ on the way from noise, after so many steps {eq}`def-noisy-steps`, with one denoiser at one noise level.", "name": "fig-follow"}}
 with torch.no_grad():
     walk, rows, done = start[:10], {}, 0
     for num in (0, 20, 50, 100, 200):
@@ -1140,7 +1144,7 @@ _ = plots.scatter(flat, digits[:2000], **words, axes=left)
 left.get_legend().remove()
 rim = [withStroke(linewidth=3, foreground="white")]
 for digit in range(10):
-    place = flat[digits[:2000] == digit].mean(0).tolist()
+    place = flat[digits[:2000] == digit].median(0).values.tolist()
     _ = left.text(*place, digit, weight="bold", ha="center", va="center", path_effects=rim)
 _ = plots.scatter(torch.cat([flat, normal @ directions]), names, **words, axes=right)
 right.get_legend().set(loc="upper center", bbox_to_anchor=(0.5, 1.12))

@@ -335,18 +335,18 @@ for b in (0.5, 0.6):
 #
 # Why does the order matter so much? Because it says where the mean is taken. Let $p$ be the target and $q$ the Gaussian that we fit. The {term}`forward KL`, $D(p \Vert q)$, takes the mean under $p$. It is large where $p$ has mass and $q$ has little; where $p$ has none, the integrand is zero, however much of $q$ lies there. The {term}`reverse KL`, $D(q \Vert p)$, takes the mean under $q$. It is large where $q$ has mass and $p$ has little; a mode of $p$ that $q$ leaves out has no integrand at all.
 #
-# Move $q$ away from $p$ and compare the two integrands.
+# Move $q$ away from $p$ and compare the integrands.
 
 
 # %% tags=["figure"]
 def integrands(m):
     fig, (left, right) = plots.figure(columns=2, height=2.9)
-    x = grid[(grid > -4) & (grid < 9)]
+    x = grid[(grid > -4) & (grid < 6)]
     log_p, log_q = Normal(0.0, 1.0).log_prob(x), Normal(m, 0.5).log_prob(x)
     densities = {"p": (x, log_p.exp()), "q": (x, log_q.exp())}
     terms = {
-        "p log p/q (forward)": (x, log_p.exp() * (log_p - log_q)),
-        "q log q/p (reverse)": (x, log_q.exp() * (log_q - log_p)),
+        "forward, p log p/q": (x, log_p.exp() * (log_p - log_q)),
+        "reverse, q log q/p": (x, log_q.exp() * (log_q - log_p)),
     }
     _ = plots.curves(densities, x_label="x", y_label="density", axes=left)
     _ = plots.curves(terms, x_label="x", y_label="integrand (nats per unit of x)", axes=right)
@@ -355,11 +355,11 @@ def integrands(m):
 
 
 Slider(
-    torch.linspace(0, 5, 11),
+    torch.linspace(0, 2.5, 11),
     integrands,
     description="mean of q",
-    label="{:.1f}",
-    alt="Two Gaussian densities and the integrands of both KL divergences, q at mean {:.1f}",
+    label="{:.2f}",
+    alt="Two Gaussian densities and the integrands of both KL divergences, q at mean {:.2f}",
     start=4,
 )
 
@@ -597,7 +597,7 @@ verify("eq-kl-diagonal", by_torch, closed, rejects={"E10": printed})
 # %% [markdown]
 # ### Close by: the Fisher information
 #
-# Is the KL divergence a distance? Its two orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of the parameters of a smooth density with fixed support it is one to leading order: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
+# Is the KL divergence a distance? Its orders differ, and it breaks the triangle inequality: between two Gaussians of variance 1 whose means differ by 2 it is 2 nats, by way of the Gaussian halfway only $\frac12 + \frac12$. It behaves like the *square* of a length, for which two half steps are cheaper than one. For small changes $\delta$ of the parameters of a smooth density with fixed support it is one to leading order: at $\delta = 0$ the KL divergence has its minimum, zero, so its first term is quadratic,
 #
 # $$
 # \begin{aligned}
@@ -1123,7 +1123,7 @@ other_order = gradient(lambda log_q: forward(log_p, log_q))
 closed = [torch.zeros(2), in_order, other_order]
 verify("eq-estimator-gradients", found, closed, quadrature, rejects={"one for all": [in_order] * 3})
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders about."}, "figure": {"caption": "Left: the variance of one sample, for Gaussians of unit variance. Right: a Gaussian $q$ trained with each estimator as the loss, from the right component of $p$; circles mark the fits of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: two rising curves on logarithmic axes that cross at 1.12. Right: three paths in the plane of mean and standard deviation from one start; k2 stays at the reverse fit, k3 travels to the forward fit, k1 wanders off the top."}, "figure": {"caption": "Left: the variance of one sample, for Gaussians of unit variance. Right: a Gaussian $q$ trained with each estimator as the loss, from the right component of $p$; circles mark the fits of {numref}`fig-two-fits`.", "name": "fig-estimators"}}
 panels, (left, right) = plots.figure(columns=2, height=3.4)
 shifts = torch.linspace(0.05, 2.5, 100)
 by_kind = torch.tensor([variances_at(shift.item()) for shift in shifts]).mT

@@ -346,7 +346,7 @@ plots.curves(
 #
 # In the product rule the density is now $p(\varepsilon)$, so the first term is zero, and all of the gradient is in the second, the expectation of a gradient.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow labeled sample to z, and z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: no gradient comes back through a random generator, the dashed arrow. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two graphs. Left: phi leads by a dashed arrow to z, and a solid one leads from z to f; the gradient stops at the dashed arrow. Right: phi and the noise epsilon lead by solid arrows to g(epsilon, phi), and this to f; the gradient flows from f through g back to phi."}, "figure": {"caption": "Left: no gradient comes back through a random generator, the dashed arrow. Right: the noise is an input of its own, and a differentiable path leads from the parameters to f.", "name": "fig-graphs"}}
 fig, panels = plots.figure(2, height=2.1)
 phi_, z_, f_, noise_ = (0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 0.9)
 inside = [(phi_, z_, "--"), (z_, f_, "-")]
@@ -878,19 +878,22 @@ assert plain > 100 * centered
 # In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, the score function has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie between 40 and 140."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
-record, parts = record_of("gradient-noise"), {}
-for stage in ("fresh", "600 steps", "2400 steps"):
-    parts[f"{stage}: leave-one-out"] = record.value(stage, "leave-one-out, sampled").values
-    parts["one sample" + " " * len(parts)] = record.value(stage, "one score, sampled").values
-    parts["closed KL, leave-one-out" + " " * len(parts)] = record.value(
-        stage, "leave-one-out, closed"
-    ).values
+record, labels = record_of("gradient-noise"), []
+measures = {
+    "leave-one-out": "leave-one-out, sampled",
+    "one sample": "one score, sampled",
+    "closed KL, leave-one-out": "leave-one-out, closed",
+}
+colors = ("#0072b2", "#d55e00", "#009e73")
+looks = [{"marker": mark, "color": color} for mark, color in zip("osD", colors, strict=True)]
 fig, (axes,) = plots.figure(height=2.7)
-for i, ratios in enumerate(parts.values()):
-    look = {"markersize": 6, "markerfacecolor": "none"}
-    _ = axes.plot(ratios, [i] * len(ratios), "osD"[i % 3], color=f"C{i % 3}", **look)
+for stage in ("fresh", "600 steps", "2400 steps"):
+    for look, (name, measure) in zip(looks, measures.items(), strict=True):
+        ratios, at = record.value(stage, measure).values, len(labels)
+        _ = axes.plot(ratios, [at] * len(ratios), **look, linestyle="", markerfacecolor="none")
+        labels.append(name if at % 3 else f"{stage}: {name}")
 _ = axes.set(xscale="log", xlabel="variance over that of the path-wise estimate")
-_ = axes.set_yticks(range(len(parts)), parts)
+_ = axes.set_yticks(range(len(labels)), labels)
 _ = axes.invert_yaxis()
 fig
 
@@ -1097,7 +1100,7 @@ print(f"{'samples':>7}  {'both terms':>10}  {'DReG':>6}")
 for at in (0, 4, 8):
     print(f"{sizes[at]:7d}  {ratios['both terms'][at]:10.3f}  {ratios['DReG'][at]:6.2f}")
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.03 at 256 samples, that of DReG dips below 0.75, then rises to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate.", "name": "fig-dreg"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Signal-to-noise ratio against the number of samples, both axes logarithmic. The line of the usual gradient falls from 0.4 to below 0.02 at 256 samples, that of DReG dips below 0.75, then rises to about 6."}, "figure": {"caption": "The derivative of the K-sample bound in the mean of q: its size over the standard deviation of one estimate.", "name": "fig-dreg"}}
 _, (axes,) = plots.figure(height=2.7)
 plots.curves(
     {name: (sizes, torch.tensor(values)) for name, values in ratios.items()},

@@ -899,7 +899,7 @@ for axes, (name, vectors) in zip(panels, axes_of.items(), strict=True):
     words |= {"value_label": "absolute cosine", "x_ticks": [str(j) for j in range(1, 9)]}
     rows = [str(j + 1) for j in range(W.shape[1])]
     _ = plots.heatmap(cosines[name].T, axes=axes, y_ticks=rows, **words)
-    _ = axes.images[0].set_cmap("Blues")
+    _ = axes.images[0].set(cmap="Blues", clim=(0, 1))
 fig
 
 # %% [markdown]

@@ -59,7 +59,7 @@ plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": ne
 # 2. **A loss on its distribution.** The KL divergence of the cloud from the prior $\mathcal{N}(0, I)$ is added to the loss. Without it the clouds could shrink to points and lie anywhere.
 # 3. **A sample that gradients pass through.** $z = \mu + \sigma \odot \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, I)$ is a smooth function of $\mu$ and $\sigma$ {eq}`def-encoder-draw`. So the error of the reconstruction can tell the encoder where to move its clouds.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output and x."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
 fig, (axes,) = plots.figure(height=2.5)
 _ = axes.set(xlim=(-0.5, 6.5), ylim=(-1.35, 1.35))
 _ = axes.set_axis_off()
@@ -339,7 +339,7 @@ def plane_run(case, steps=500):
 
 plane = {name: plane_run(case) for name, case in cases.items()}
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a bent cloud that fills the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, 1,000 codes, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of four panels. Above, codes: with all three ingredients a thick arc in the region of the prior; without the KL a thin arc far out; without randomness a tiny arc at the origin; without the gradient a round cloud without structure. Below, samples: an arc, partly filled; a blob; points scattered beyond the frame; one spot."}, "figure": {"caption": "One run of each. Above, 1,000 codes, and circles of one and two standard deviations of the prior. Below, the data (gray) and what the decoder makes of the prior.", "name": "fig-ablation"}}
 fig, panels = plots.figure(4, rows=2, height=1.9)
 turn = torch.linspace(0, 2 * math.pi, 100)
 for k, (name, (_, x, z, _, new)) in enumerate(plane.items()):
@@ -437,7 +437,7 @@ def draw(model, x, new, line):
         )
     _ = left.set(aspect="equal", xlim=(-1.6, 1.6), ylim=(-1.6, 1.6))
     _ = right.set(xlabel="$z$", ylabel="density")
-    _ = right.legend(loc="upper right", fontsize=8)
+    _ = right.legend(loc="upper left", fontsize=8)
     return fig
 
 
@@ -473,7 +473,7 @@ for number, x in enumerate(map(binarize, batches), start=1):
             kls, active = latent_kls(model.posterior(sets[1])), active_units(model, sets[1])
         history += [(torch.stack(bounds), kls.mean(0), active.variance)]
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply to the dotted level of a model without latents, stays there from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between one and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps, in one run, and the shipped weights after 600,000 (dots). Left: the bound; dotted, the best without a latent. Right: the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Left: the bound against the number of steps on a logarithmic axis. It rises steeply towards the dotted level of a model without latents, stays just below from about step 50 to 300, and rises again; two dots at 600,000 steps lie far higher, close together. Right: the KL of each of fifty latents: large at step 10, near zero at step 100, then rising one after the other; at the end some fifteen dots lie between 0.6 and three nats and the others at zero."}, "figure": {"caption": "The first 1,200 steps, in one run, and the shipped weights after 600,000 (dots). Left: the bound; dotted, the best without a latent. Right: the KL of each of the 50 latents, on test digits.", "name": "fig-watched"}}
 with torch.no_grad():
     ends = [elbo_terms(vae, digits).elbo for digits in sets]
     end_kls = latent_kls(vae.posterior(sets[1])).mean(0)
@@ -1059,7 +1059,7 @@ show_gap("estimate of log p(x) above that of the encoder alone", gained)
 risen = (gap > 0).double().mean() > 0.9 and gap.mean() > 1 and gained.mean() > 0.2
 assert (risen and gaps["approximation"].mean() > 0) or len(test.images) < 10_000
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A bar for each of fifty test digits, sorted by the total gap, from about one to about ten nats; the last reaches 26. Each has a lower part, the approximation gap, and in most digits a larger upper part, the amortization gap."}, "figure": {"caption": "The gap of fifty test digits, and its two parts.", "name": "fig-two-gaps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A bar for each of fifty test digits, sorted by the total gap, from about one to about thirteen nats; the last reaches 26. Each has a lower part, the approximation gap, and in most digits a larger upper part, the amortization gap."}, "figure": {"caption": "The gap of fifty test digits, and its two parts.", "name": "fig-two-gaps"}}
 order = (gaps["approximation"] + gaps["amortization"]).argsort()
 lower, upper = (
     gaps[name][order].clamp(min=0).tolist() for name in ("approximation", "amortization")
@@ -1138,7 +1138,7 @@ def rounds_of(z, num):
 
 _ = torch.manual_seed(3)
 film = rounds_of(vae.prior(300).sample(), 100)
-plots.image_rows({f"{k} rounds": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
+plots.image_rows({f"{k} round{'s' * (k != 1)}": film[k][:12] for k in (0, 1, 2, 10, 30, 100)})
 
 # %% [markdown]
 # The first rows of {numref}`fig-mush` can hardly be distinguished by eye. So we measure three quantities on 300 samples: the uncertainty of the pixels, $\sum_j p_j (1 - p_j)$; the distance to the nearest of 10,000 training digits; and the fraction of images that have a *twin*, another of the 300 images at a distance below one. The last line is for rounds that sample from both distributions instead of taking means.

@@ -259,7 +259,7 @@ verify(
     rejects=wrong,
 )
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages beside them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: the decoder's image, the average over 20,000 training digits, the digit of largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four rows of ten digits. The decoded ones are smooth and slightly blurred; the averages below them have the same shapes, and the same gray rims; the nearest digits are sharp, often with another shape; the drawn ones are the decoded ones as scattered dots. In the eighth column the decoded shape lies between a three and a two, and the average is a single sharp digit."}, "figure": {"caption": "At ten draws of the prior: the decoder's image, the average over 20,000 training digits, the digit of largest weight, and a draw from $p_\\theta(x \\mid z)$.", "name": "fig-average"}}
 _ = torch.manual_seed(0)
 decoded = plane.likelihood(ten[:, 0])
 averages = (log_weight.softmax(1) @ digits).clamp(0, 1).view(-1, 1, 28, 28)
@@ -550,13 +550,17 @@ draws = {name: model.posterior(house.images).sample() for name, model in models.
 tables = {name: correlations(z, house.factors) for name, z in draws.items()}
 
 
+short = ["azi", "ele", "light", "size", "hue"]
+
+
 def both_maps(tables, value_label):
-    """A map of latents and factors for each of the two networks."""
+    """A map of latents and factors for each of the two networks, on one scale."""
     _, panels = plots.figure(2, height=3.2)
+    most = max(table.abs().max().item() for table in tables.values())
     for axes, (name, table) in zip(panels, tables.items(), strict=True):
         words = {"x_label": f"factor ({name} VAE)", "y_label": "latent", "value_label": value_label}
-        ticks = ["azi", "ele", "light", "size", "hue"]
-        shown = plots.heatmap(table, **words, x_ticks=ticks, axes=axes)
+        shown = plots.heatmap(table, **words, x_ticks=short, axes=axes)
+        _ = axes.images[0].set_clim(-most if table.min() < 0 else 0, most)
     return shown
 
 
@@ -588,7 +592,7 @@ mutual = {name: mutual_information(z, house.factors) for name, z in draws.items(
 gaps = {name: mutual_information_gap(table, math.log(20)) for name, table in mutual.items()}
 fig, panels = plots.figure(2, height=2.2)
 for axes, (name, gap) in zip(panels, gaps.items(), strict=True):
-    values = dict(zip(house.names, gap.tolist(), strict=True))
+    values = dict(zip(short, gap.tolist(), strict=True))
     _ = axes.set_ylim(0, 0.8)
     shown = plots.bars(values, value_label=f"gap ({name} VAE)", axes=axes)
 shown
@@ -625,7 +629,7 @@ print(
     "the second latent follows the square of the azimuth rather than it:", bool(square > 2 * linear)
 )
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five factors. On the left, the plain VAE, azimuth and size have several medium cells, the others one bright cell. On the right, the annealed VAE, light, size and hue have one bright cell each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and factors, as a share of the entropy of a factor: plain (left), annealed (right).", "name": "fig-information"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two matrices of eight latents and five factors. On the left, the plain VAE, azimuth and size have several dim cells, the others one brighter cell. On the right, the annealed VAE, light, size and hue have one bright cell each; azimuth has a bright one in the row of its latent and a second in row zero; elevation has three dim ones."}, "figure": {"caption": "Mutual information of latents and factors, as a share of the entropy of a factor: plain (left), annealed (right).", "name": "fig-information"}}
 both_maps({name: table / math.log(20) for name, table in mutual.items()}, "share of log 20")
 
 # %% [markdown]
@@ -905,7 +909,7 @@ design = torch.cat([labeled[1], torch.ones(100, 1)], 1)
 codes = models["plain"].posterior(labeled[0]).mean
 directions = torch.linalg.lstsq(design, codes).solution[:5]  # a row for each factor
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven houses. In the upper row the house turns, and its color goes from blue to green and its light and size change. In the lower row it turns and stays turquoise."}, "figure": {"caption": "Azimuth in the plain network: along its best latent (above), and along its direction (below), equally far.", "name": "fig-mixed"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven houses. In the upper row the house turns, and its color goes from blue to green and its light and size change. In the lower row it turns and stays turquoise, darker at the right."}, "figure": {"caption": "Azimuth in the plain network: along its best latent (above), and along its direction (below), equally far.", "name": "fig-mixed"}}
 latents = tables["plain"].abs().argmax(0)
 signs = tables["plain"][latents, torch.arange(5)].sign()
 axes_of = torch.eye(8)[latents] * (signs * directions.norm(dim=1))[:, None]
@@ -936,7 +940,7 @@ for k, name in enumerate(house.names):
 # %% [markdown]
 # **Slant.** The vector between the halves of the test digits below and above the median slant, added to the codes of digits in multiples, leans them as in {numref}`fig-slant`; at the ends some lose their shape.
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the ends the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. ", "name": "fig-slant"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Five rows of seven digits. In each row a digit leans more to the right from column to column. At the left end the 5 has become something like a 9, and the 8 a loop."}, "figure": {"caption": "Five digits with multiples of the slant vector added to their codes. ", "name": "fig-slant"}}
 z, upper = digits_vae.posterior(x).mean, leans > leans.median()
 vector = z[upper].mean(0) - z[~upper].mean(0)
 chosen = [int((test.labels == k).nonzero()[0]) for k in (1, 4, 5, 7, 8)]

@@ -142,13 +142,13 @@ assert gains[2, 5].mean() < 0.5 * gains[1, 2].mean()
 assert max(abs(first - second) for first, second in means.values()) < 1 / 3
 
 # %% [markdown]
-# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain.  Which of the two gaps has closed? The model of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is, by these estimates, only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
+# Here the second level gains about three nats, and three more about one; another seed changes a tenth of a nat. (The ± covers the digits only; the second seeds give 3.36.) Epochs are equal, sizes are not: each level brings latents and networks, which may explain part of the gain. Which gap has closed? The model of five levels is 5.4 nats better than the VAE of chapter 6, which had another recipe and fewer parameters, but its bound is, by these estimates, only about half a nat nearer to $\log p(x)$. So that gain is mostly a better model, not a tighter bound.
 #
 # :::{depth-start} the gain of five levels is in the model, not in a tighter bound
 # :::
 # The five levels and the VAE of chapter 6 were trained on the same digits, by two recipes, once each: the ladder has over four times as many parameters, batch normalization, warm-up and free bits. Their {doc}`cards </book/models>` have $-\log p(x)$ by many draws. The bound on all test digits, subtracted from $\log p(x)$, gives a lower bound on the first gap, because $L_K$ is itself a lower bound. (With other networks {cite:t}`burda2016` report 86.76 nats for one level and 85.33 for two.)
 #
-# The training of the ladder then went on for 90 epochs on $L_{10}$, and as a control for 90 epochs on the bound itself, $K = 1$. (An epoch with ten draws computes ten times as much.)
+# The training of the ladder then went on for 130 epochs on $L_{10}$, and as a control for 130 epochs on the bound itself, $K = 1$. (An epoch with ten draws computes ten times as much.)
 
 # %% tags=["numbers", "mnist"]
 _ = torch.manual_seed(0)
@@ -161,7 +161,7 @@ for name, model, card in zip(("VAE", "five levels"), (vae, ladder), cards, stric
     print(f"   from the bound to log p(x): at least {first_gap[-1]:.2f} nats")
 later = {K: load_record(f"{name}-hvae-mnist-values")[1] for K, name in ((1, "iw1"), (10, "iw"))}
 for K, card in later.items():
-    print(f"after 90 more epochs, K = {K:2}: {card.metric_value:.2f} ± {card.metric_se:.2f}")
+    print(f"after 130 more epochs, K = {K:2}: {card.metric_value:.2f} ± {card.metric_se:.2f}")
 by_bound = later[1].metric_value - later[10].metric_value
 assert 2 * (cards[1].metric_value - later[1].metric_value) < by_bound < 1.5
 
@@ -690,7 +690,7 @@ print("the loss fell by more than a tenth:", bool(last < 0.9 * first))
 #
 # What goes wrong in hierarchies is *posterior collapse*: after training, the top level is ignored {cite:p}`sonderby2016`. One cause is that the exact posterior couples the levels, and with a $q$ that cannot follow, the bound favors a model without it. If $z_2$ also acts on $x$ directly, by a *skip connection* past $z_1$, the two *compete*: given $x$, a larger $z_2$ leaves less for $z_1$ to explain. This is *explaining away*, the ridge on the right of {numref}`fig-skip`. A factorized $q(z_1 \mid x)\, q(z_2 \mid x)$ cannot follow it: its best variances are the conditional ones {eq}`eq-factorized-reverse`, so it is too narrow along the ridge, and loses 0.184 nats in this example. A $q(z_1 \mid z_2, x)$ that sees both can follow. A ladder whose message does not see $z_2$ loses even more, 0.290: tied to the prediction, its $z_1$ can only rise with $z_2$, where the posterior's falls.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse lies exactly on its outline, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange outline is nearly a circle, too wide across the cloud, and the gray one is upright and too short."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the posterior of two latents as a dark tilted cloud. Left, without a skip, it rises to the right, an orange ellipse has exactly its shape, and a gray one is upright and smaller. Right, with a skip, the cloud falls to the right; the orange and the gray outline are nearly circles, too wide across the cloud and too short along it."}, "figure": {"caption": "The posterior of two latents for one image (blue), the best ladder (orange) and the best factorized q (gray, dashed), at two standard deviations. Left: $z_2$ acts on the image through $z_1$ only, and the ladder is exact. Right: both act on it, and explain each other away.", "name": "fig-skip"}}
 one = torch.tensor([[1.0]], **double)
 circle = torch.linspace(0, 2 * math.pi, 200, **double)
 circle = 2 * torch.stack([circle.cos(), circle.sin()])
@@ -948,7 +948,7 @@ Editor(
 )
 
 # %% [markdown]
-# For these twelve draws, with the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, twelve different digits remain, with plainer strokes.
+# For these twelve draws, with the upper levels at 0 only a few kinds of digits are left, as ragged as before. With the lower levels at 0, the kinds of digits remain, with plainer strokes.
 #
 # Two judges of digits measured it in three ladders ({ref}`experiment <exp-level-temperatures>`). For five levels, over three seeds of the noise, 8.5 ± 0.4 % of its draws are not recognized as a digit, 0.8 ± 0.3 % with the lower levels at half the temperature, 12.0 ± 1.4 % with the upper ones and 1.1 ± 0.5 % with all; of the {ref}`convolutional ladder <sec-deep-ladders>` it is 26.1 ± 0.4, 14.6 ± 0.2, 28.5 ± 0.6 and 12.0 ± 0.9 %, and of a ladder of three levels, trained briefly with three seeds, 39.0 ± 2.6, 27.4 ± 2.4, 51.5 ± 3.8 and 44.1 ± 6.8 %. The number of classes, as the exponential of their entropy, falls from 9.8 ± 0.0 to 8.2 ± 0.0 with cooled upper levels and stays at 9.8 ± 0.0 with cooled lower ones.
 #

@@ -177,7 +177,7 @@ right = torch.stack([1.5 * kept**0.5, 1 - kept])
 both = torch.stack([x_t, (x_t - 1.5 * kept**0.5) ** 2], 1)
 verify("eq-forward-marginal", both, right, monte_carlo, rejects=wrong)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two bright bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The marginal density $q(x_t)$ of data with two modes over a hundred steps, and eight paths.", "name": "fig-forward-process"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A heat map of the density over time. Two dark bands on the left merge into one broad band around zero on the right. Eight jagged paths start in the bands, wander, and mix."}, "figure": {"caption": "The marginal density $q(x_t)$ of data with two modes over a hundred steps, and eight paths.", "name": "fig-forward-process"}}
 weights = torch.tensor([0.5, 0.5])
 centers, widths = torch.tensor([-1.0, 1.2]), torch.tensor([0.4, 0.6])
 
@@ -1231,7 +1231,7 @@ for lam in (1.0, 0.01, 0.0001):
 # :::{depth-end}
 # :::
 #
-# :::{depth-start} on a ring nearly all nats are next to the data, and a trained denoiser loses little more
+# :::{depth-start} on a ring most nats are next to the data, and a trained denoiser loses little more
 # :::
 # The data of {numref}`fig-ring-levels` are eight Gaussians on a ring, whose exact denoiser is known, a mixture of linear ones. Of a hundred levels, the top ones are almost pure noise, the middle ones settle which of the eight modes it is, and the last ones the exact place.
 
@@ -1360,7 +1360,7 @@ print("100 x with one step each, less than half the variance:", bool(of_single <
 # %% [markdown]
 # **One, five and a thousand levels** have the same chart. The models of three chapters are the VAE of chapter 6, the ladder of chapter 8, and `ddpm-digits`, a diffusion model on small gray digits that chapter 10 trains. Its thousand levels are shown at forty times.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from tens of nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third has gray images of another size: compare the shapes.", "name": "fig-three-models"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Three panels side by side. Left, one bar for the VAE. In the middle five bars for the ladder, the lowest level the tallest. Right, a curve over a thousand levels on logarithmic axes, falling from about twenty nats at level 1 to a tiny fraction of a nat at the last."}, "figure": {"caption": "One latent, five, and a thousand: the KL divergence at each level, on digits. The third has gray images of another size: compare the shapes.", "name": "fig-three-models"}}
 torch.set_default_dtype(torch.float)
 _ = torch.manual_seed(0)
 binary = data.binarize(data.load("mnist", "test").images[:500])

@@ -850,7 +850,7 @@ ranks = [not_recognized[a].below(not_recognized[b]) for a, b in pairwise(order_o
 assert (all(ranks) and far["diffusion"].value < far["VAE"].value) or test.name != "mnist"
 
 # %% [markdown]
-# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, without classes, for 16 epochs instead of 51; the table does not say which of these matters. Only the distance notices whether samples *differ*.
+# "Uniform" is nearly the same network, but with uniform times, on the linear schedule, without classes, for 16 epochs instead of 51; the table does not say which matters. Only the distance notices whether samples *differ*.
 #
 # **Time by time.** The network is far below every linear estimate until the image is lost in the noise:
 
@@ -1240,7 +1240,7 @@ Slider(
 # | broken strokes, wrong shapes | too short a training; too few draws of the times when shapes are decided | error by time ({numref}`fig-error-by-time`) |
 
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray and white pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and always with 500.", "name": "fig-wrong-time"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of eight digits. Above clean ones; below digits too, but strewn with gray pixels."}, "figure": {"caption": "Drawn in 25 steps from the same noise: with the right time, and always with 500.", "name": "fig-wrong-time"}}
 def given(change):
     """The model, with another time as its network's input."""
     denoiser = VPredictor(lambda x, t: model.denoiser.network(x, change(t)), model.schedule)

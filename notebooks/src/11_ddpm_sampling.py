@@ -649,7 +649,7 @@ assert ring_starts[far_out["DDIM"]].norm(dim=1).min() > 3
 #
 # Does the formula foretell what happens to digits? Eight by each sampler:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: other digits, two of them broken. Beta: digits covered with gray and white pixels."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits in ten steps. DDIM and second order: much the same digits in both rows. Beta-tilde: other digits, two of them broken. Beta: digits on a ground of gray specks."}, "figure": {"caption": "Ten steps of each of four samplers, from the same noise images.", "name": "fig-ten-steps"}}
 kinds = {
     "DDIM": ddim_sample,
     "2nd order": dpm_solver_sample,
@@ -775,7 +775,7 @@ for row, name in (rows | {"DDIM, 20 steps, class": "class"}).items():
 # :::
 # Whether a drawn digit is a possible one, only another network can say. The houses of {ref}`chapter 7 <sec-known-causes>` come from a renderer with five factors of variation, so a sample can be compared with its *nearest render*. The network `ddpm-scenes`, a U-Net for $3 \times 32 \times 32$ values, was given the factors in nine of ten training examples, so it works without them, too. In 25 steps:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last, of blurred houses, is by the small VAE."}, "figure": {"caption": "Houses asked for by their factors, as rendered, and as drawn by DDIM and with added noise; samples without factors, and of a small VAE.", "name": "fig-drawn-houses"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Rows of ten small colored houses. The first rows show the same ten houses, alike in color, position and shadow. The row without factors shows other houses; the last, by the small VAE, blurred houses and colored smears."}, "figure": {"caption": "Houses asked for by their factors, as rendered, and as drawn by DDIM and with added noise; samples without factors, and of a small VAE.", "name": "fig-drawn-houses"}}
 houses, _ = load_record("ddpm-scenes-scenes")
 ways = {
     "given, DDIM": "conditional",
@@ -816,7 +816,7 @@ assert copied[0] > 0.9 * copied[1]
 # %% [markdown]
 # Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them the squared distance is about twice as large. As a rule they are no copies: in the median no closer to the training scenes than new scenes.
 #
-# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): after equal training the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. Likely its eight latents suit images of five factors; given the factors, the diffusion model comes as near (table).
+# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): after equal training the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. Likely eight latents suit five factors; given these, the diffusion model comes as near (table).
 #
 # :::{depth-end}
 # :::
@@ -853,7 +853,7 @@ assert test.name != "mnist" or (back_errors[2] < back_errors[0] < 0.01 and x_T.s
 #
 # **Between two digits.** Codes can be interpolated, like the latents of {ref}`chapter 7 <sec-latent-walks>`. (With added noise this would not work: each step draws anew, so the start does not decide the image.) Noise images of 784 dimensions lie near a sphere of radius 28. The middle of the straight line between two of them is at 20, where noise images never are. Codes lie farther in, but a straight line would shorten them as well. So we follow a great circle {eq}`eq-slerp`:
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, most images in between are strokes of a digit. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels, where the two overlap.", "name": "fig-noise-walk"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rows of seven images from one digit to another. Above, sevens, one broken stroke, and then twos. Below, one digit fades out while the other fades in."}, "figure": {"caption": "From one digit to another through the noise (thirty steps of DDIM) and through the pixels, where the two overlap.", "name": "fig-noise-walk"}}
 part = torch.linspace(0, 1, 7)
 codes_between = spherical_interpolation(x_T[:1], x_T[1:2], part)[:, 0]
 *_, between = ddim_sample(denoiser, digit_schedule.evenly(30), codes_between)

@@ -79,7 +79,7 @@ s = linear_schedule(100, 1e-3, 0.2)
 uneven_hat = MixtureDenoiser(s, unequal, centers, covs)  # exact, and so is its score
 ring_score = uneven_hat.score_at_level
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, some of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data. Arrows: the score of the noisy data.", "name": "fig-two-rides"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two panels with the same eight modes on a ring, the right ones dark and the left ones pale, and the same arrows that point to the ring. On the left five smooth paths lead from five points to modes nearby. On the right five jagged paths from the same points, all of which end in other modes."}, "figure": {"caption": "Five particles on their way from noise (circles) to data (dots). Shaded: the density of the data. Arrows: the score of the noisy data.", "name": "fig-two-rides"}}
 _ = torch.manual_seed(2)
 starts = torch.tensor([[-1.6, 1.2], [1.2, 1.7], [-0.6, -1.7], [1.7, -1.2], [0, 0.1]]).double()
 last_55 = s.strided(range(1, 56))
@@ -844,7 +844,7 @@ of_chain, of_limit, of_flow = nats.values()
 for better, worse in ((of_limit, of_chain), (of_flow, of_limit)):
     assert (worse - better).mean() > 2 * (worse - better).std() / len(x) ** 0.5
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the logarithm of the signal-to-noise ratio: near zero at the left, where all is noise, rising to a maximum near the right end, with the area below it shaded."}, "figure": {"caption": "The bound as an area: half the squared error of the predicted noise, in nats for each unit of $\\log \\mathrm{SNR}$.", "name": "fig-bound-area"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "A curve over the logarithm of the signal-to-noise ratio: near zero at the left, where all is noise, rising to its largest value at the right end, with the area below it shaded."}, "figure": {"caption": "The bound as an area: half the squared error of the predicted noise, in nats for each unit of $\\log \\mathrm{SNR}$.", "name": "fig-bound-area"}}
 _, (axes,) = plots.figure(height=2.4)
 _ = axes.fill_between(noise_schedule.log_snr[some], errors.mean(1) / 2, alpha=0.2)
 curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
@@ -973,7 +973,7 @@ plots.scatter(x_u, x_label="$x_1$", y_label="$x_2$", bounds=box, axes=axes)
 # :::
 # What is learned, and at which times it is used, are two questions: each network can be used at the times of the other. `flow-digits` is the network of `ddpm-digits`, trained for the velocity in as many steps, at the same rates, on the same $8 \times 8$ digits. A record holds the distance of 1000 drawn digits from the real ones: the Fréchet distance {eq}`def-frechet`, less its bias, in the 64 features of a small classifier. Each network was trained three times; the errors count both the images and the trainings. For comparison, all real digits are split into two sets at random, ten times.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near zero for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors.", "name": "fig-spacings"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Five falling lines over 5, 10, 20 and 50 calls, and a level line near one for real digits. At five calls the line of Heun's method is highest and that of the velocity at equal steps in u lowest, at half of the other three. From 20 calls on all lie within the band of real digits."}, "figure": {"caption": "Distance of drawn digits from real ones, by calls of the network, with bands of two standard errors.", "name": "fig-spacings"}}
 found, _ = load_record("flow-digits-spacing")
 calls, real, shown, bands = (5, 10, 20, 50), found["real"][0, :, 0], {}, {}
 for name in (
@@ -1078,7 +1078,7 @@ for num in (1, 2, 4, 8, 20):
     *_, one_step["velocity", num] = flow_sample(exact_velocity, x_1, u)
     *_, one_step["average", num] = mean_flow_sample(average, x_1, u)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Six panels of points. Above, by the exact velocity: with one call all points are in one place in the middle, with two they fill a disk, with four a blurred ring of eight denser places. Below, by the average velocity: already with one call the eight places of the ring are dense, joined by thin threads of points; with two and four calls the threads are thinner."}, "figure": {"caption": "Eight equal modes by one, two and four calls. Above: Euler steps with the exact velocity. Below: a learned average velocity.", "name": "fig-one-step"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Six panels of points. Above, by the exact velocity: with one call all points are in one place in the middle, with two they fill a disk, with four a blurred ring of eight denser places. Below, by the average velocity: already with one call a closed line through the eight places, with points outside it; with two calls fewer of these, with four denser places and thinner threads."}, "figure": {"caption": "Eight equal modes by one, two and four calls. Above: Euler steps with the exact velocity. Below: a learned average velocity.", "name": "fig-one-step"}}
 fig, panels = plots.figure(3, rows=2, height=2.4)
 names = [(kind, num) for kind in ("velocity", "average") for num in (1, 2, 4)]
 for panel, name in zip(panels, names, strict=True):
@@ -1202,7 +1202,7 @@ verify("eq-preconditioned-v", torch.stack(by_v), skipped - c_out * v, rule, reje
 # %% [markdown]
 # **What preconditioning gains.** Two equal perceptrons learn the score of the ring with unequal weights for 20 levels up to $\sigma = 20$, from the same data. The first predicts the noise, $s_\theta = -F / \sigma$; the second is preconditioned and trained with the squared error of $F$. An error of $F$ is multiplied by $c_{\mathrm{out}}$, which is $\sigma = 20$ at the highest level for the first, and less than 1 for the second.
 #
-# Over three trainings of each ({ref}`experiment <exp-preconditioning>`), the root mean squared error at $\sigma = 20$ is 1.04 ± 0.08 standard deviations of the data for the first and 0.064 ± 0.003 for the second, where an answer with a random data point has about 1; at $\sigma = \frac13$ it is 0.054 ± 0.002 and 0.052 ± 0.001. The losses, too, weigh high noise differently: with losses exchanged, the errors at 20 are 0.44 ± 0.01 and 0.29 ± 0.01. The linear part is no explanation by itself, for it is off by 0.54: the mean of these data is not 0.
+# Over three trainings of each ({ref}`experiment <exp-preconditioning>`), the root mean squared error at $\sigma = 20$ is 1.04 ± 0.08 standard deviations of the data for the first and 0.064 ± 0.003 for the second, where an answer with a random data point has about 1; at $\sigma = \frac13$ it is 0.054 ± 0.002 and 0.052 ± 0.001. The losses, too, weigh high noise differently: with losses exchanged, the errors at 20 are 0.44 ± 0.01 and 0.29 ± 0.01. The linear part is no explanation, for it is off by 0.54: the mean of these data is not 0.
 #
 # **Which levels, which solver?** {cite:t}`karras2022` spread the $S$ levels evenly in $\sigma^{1 / \rho}$ ($\rho = 1$ is even in $\sigma$, $\rho \to \infty$ in its logarithm),
 #
@@ -1238,7 +1238,10 @@ calls, off_by = (11, 21, 41, 81), {}
 for name, rho, heun in (("Euler, 3", 3, False), ("Euler, 7", 7, False), ("Heun, 7", 7, True)):
     reached = [solve(scale * x_T, (n + 1) // 2 if heun else n, rho, heun) for n in calls]
     off_by[name] = calls, [(x - ends).norm(dim=1).median().item() for x in reached]
-plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
+fig = plots.curves(off_by, x_label="calls", y_label="median distance", log_x=True, log_y=True)
+fig.axes[0].minorticks_off()
+_ = fig.axes[0].set_xticks(calls, calls)
+fig
 
 # %% [markdown]
 # In {numref}`fig-solvers` twice the calls halve the error of Euler's method. That of Heun's method is larger at first; from 21 to 41 calls it falls to less than a quarter. At 81 calls most of what is left is the error of the last step, from $\sigma = 0.03$ to 0, which is an Euler step for all three. (DPM-Solver++ {eq}`eq-second-order` takes the second slope from the step before, and needs no second call.)

@@ -565,11 +565,13 @@ for way, names in ways.items():
     lines[way] = moved, missed
 labels = {"x_label": "growth of the Fréchet distance", "y_label": "not recognized, %"}
 _ = plots.curves(lines, **labels, axes=axes)
-for line, names in zip(axes.get_lines(), ways.values(), strict=True):
+_ = axes.set_ylim(-3, 9.5)
+places = {"in the middle": (-9, -11), "autoguidance": (3, -11), "late": (-10, -3)}
+for line, (way, names) in zip(axes.get_lines(), ways.items(), strict=True):
     line.set_marker("o")
     for x, y, name in zip(line.get_xdata()[1:], line.get_ydata()[1:], names, strict=True):
         scale = name.split()[-1] if "weaker" in name else name.split()[1].strip(",")
-        place = (3, -11) if "weaker" in name else (3, 4)
+        place = places.get(way, (3, 4))
         _ = axes.annotate(scale, (x, y), place, textcoords="offset points", fontsize=8)
 fig
 
@@ -703,7 +705,7 @@ def draw_given_y(sub):
 
 ways, hurried = draw_given_y(s), draw_given_y(s.evenly(20))
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean and replacement: three clusters, the one at the very right too full."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four panels of points beside a faint ring. Exact: two clusters at the upper and lower right, and a few points at the very right. DPS: the same two clusters, narrower, and fewer points at the very right. Posterior mean: three clusters; replacement: three pieces of one vertical line; the middle one too full in both."}, "figure": {"caption": "The ring (gray), measured at $x_1 = 0.9$, by four methods in a hundred steps. Below: the percentage nearest to the component at the very right.", "name": "fig-ring-measured"}}
 fig, panels = plots.figure(4, height=2.3)
 at_right, gone = {}, {}
 for (name, x), panel in zip(ways.items(), panels, strict=True):
@@ -720,7 +722,7 @@ assert gone["DPS"] > 0.05 > 5 * max(gone["exact"], gone["posterior mean"])
 fig
 
 # %% [markdown]
-# The other three fail ({numref}`fig-ring-measured`). DPS is too sure, its clusters narrow. Posterior-mean guidance takes one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between. So does replacement ({ref}`next <sec-inpainting>`), taking $y$ for exact.
+# The other three fail ({numref}`fig-ring-measured`). DPS is too sure, its clusters narrow. Posterior-mean guidance takes one Gaussian for several modes, with the covariance of Gaussian data, and fills the wrong one between. So does replacement ({ref}`next <sec-inpainting>`), with $y$ exact.
 
 # %% [markdown]
 # (sec-inpainting)=
@@ -1077,9 +1079,9 @@ fig
 # (sec-priors-wrong)=
 # ## What goes wrong
 #
-# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping (with a bound for each image, *dynamic thresholding* {cite:p}`saharia2022`) repairs the range, but hardly the thickness of the strokes; guidance in the middle alone leaves most strokes thin.
+# **Too much guidance.** Extrapolated estimates leave the range of images ({numref}`fig-too-much`). Clipping (with a bound for each image, *dynamic thresholding* {cite:p}`saharia2022`) repairs the range, and the thickness of the strokes in part; guidance in the middle alone leaves most strokes thin.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: thicker strokes, one digit nearly filled. At scale fifteen, clipped: most strokes about as thick. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates clipped at every step, or for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Four rows of eight digits of the classes zero to seven. At scale three: clean digits. At scale fifteen: thicker strokes, one digit nearly filled. At scale fifteen, clipped: strokes in between. At scale fifteen in the middle of the chain: most strokes as thin as at scale three."}, "figure": {"caption": "Scale 3, scale 15, and scale 15 with estimates clipped at every step, or for $400 < t \\le 900$ alone.", "name": "fig-too-much"}}
 _ = torch.manual_seed(3)
 eight, starts = torch.arange(8), torch.randn(8, 1, 28, 28)
 strong = guided(denoiser, eight, 15.0)
