@@ -179,7 +179,7 @@ Film(
 # %% [markdown]
 # The estimates are blurs at first, then change between several digits. Which it will be is settled long before the noise is gone.
 #
-# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is certainly wrong, and clipping brings it closer to every possible image. Predicting the noise needs it most: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. The code of {cite:t}`ho2020` clips $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, and we do not clip. Latents have no such range: clipping cuts true values.
+# **Must anything be clipped?** Not $x_t$: its noise may exceed the range of pixels. But an exact estimate is a mean of images and lies in their range $[-1, 1]$; one outside is wrong, and clipping brings it closer to every possible image. Predicting the noise needs it most: an error of $\varepsilon_\theta$ becomes $\sqrt{(1 - \bar\alpha_t) / \bar\alpha_t}$ times as large in $\hat{x}$, 157 times at the top of the linear schedule. {cite:t}`ho2020` clip $\hat{x}$ before it enters the mean {eq}`eq-weighted-evidence`. Ours estimates $v$, where the factor is at most 1 {eq}`eq-five-errors`, without clipping. Latents have no such range: clipping cuts true values.
 #
 # *Sources: B27.*
 

@@ -135,7 +135,7 @@ fig
 # \mathbb{E} \Big\lVert s_\theta(\tilde{x}) + \frac{\varepsilon}{\sigma} \Big\rVert^2 = \mathbb{E} \big\lVert s_\theta(\tilde{x}) - \nabla \log p_\sigma(\tilde{x}) \big\rVert^2 + \text{a constant} .
 # $$ (eq-denoising-score-matching)
 #
-# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. So if the density is unknown, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, true of every score (also of a Gaussian's with the same mean and covariance).
+# So *denoising score matching*, regression on $-\varepsilon / \sigma$, fits the score of the noisy data, although the loss does not contain it. The constant, from the noise that $\tilde{x}$ does not determine, keeps the loss above zero. If the density is unknown, compare losses on held-out data, or test whether $\mathbb{E}\, s_\theta = 0$ and $\mathbb{E}\, s_\theta\, \tilde{x}^\top = -I$, true of every score (also of a Gaussian's with that mean and covariance).
 #
 # Why not one tiny $\sigma$? The target has the variance $1 / \sigma^2$ in each dimension, which swamps the mean, and $\tilde{x}$ hardly leaves the examples.
 #
@@ -1112,7 +1112,7 @@ assert off["average", 1] < off["velocity", 4]
 # %% [markdown]
 # Twenty calls of the same network still leave half of them; those are its errors, not the single step's.
 #
-# **Digits in one step.** At $8 \times 8$ pixels the Fréchet distance from real ones, less its bias, is with one call of the average velocity 1.6 ± 0.2 and with two 0.6 ± 0.1; with the velocity 236 ± 8 for one call, 2.5 ± 0.4 for eight and 0.8 ± 0.2 for twenty ({ref}`experiment <exp-one-step>`). So two calls do here what took twenty, after longer training.
+# **Digits in one step.** At $8 \times 8$ pixels the Fréchet distance from real ones, less its bias, is with one call of the average velocity 1.6 ± 0.2 and with two 0.6 ± 0.1; with the velocity 236 ± 8 for one call, 2.5 ± 0.4 for eight and 0.8 ± 0.2 for twenty ({ref}`experiment <exp-one-step>`). So two calls do what took twenty, after longer training.
 #
 # A **consistency model** {cite:p}`song2023` learns the steps that end in data, $s = u$: everywhere on a path it points to the same $x_0$. A **shortcut model** {cite:p}`frans2025` learns that a long step is two short ones in a row:
 #
