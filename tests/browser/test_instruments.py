@@ -881,7 +881,9 @@ def test_noise_returns_to_what_the_reader_draws(wake: harness.Wake) -> None:
     assert play.is_enabled()
     figure.get_by_label("equal steps of").select_option("u")
     figure.locator("input[type=range]").last.fill("40")
-    assert re.search(r"At the end the particles are on average 0\.0\d \(ODE\) and 0\.0\d", status.inner_text())
+    assert re.search(
+        r"At the end the particles are on average 0\.0\d \(ODE\) and 0\.0\d", status.inner_text()
+    )
     assert "σ = 0.00" in figure.inner_text()
 
 
