@@ -344,6 +344,8 @@ def data(model: nn.Module, x: Tensor, kind: type = nn.Module) -> None:
 
 def has_values(tensor: Tensor) -> bool:
     """Whether the values of a tensor can be read."""
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
     return not (tensor.is_meta or isinstance(tensor, FakeTensor) or torch.compiler.is_compiling())
 
 

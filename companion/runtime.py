@@ -73,13 +73,18 @@ def has_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def autocasts() -> bool:
+    """Whether `autocast` does something. Book: chapter 1."""
+    return scale() == "full" and has_bfloat16()
+
+
 def autocast() -> AbstractContextManager[Any]:
     """A new context in which products and convolutions run in bfloat16: at full scale, where `has_bfloat16()`.
 
     Elsewhere the context does nothing and float32 stays, also on a CUDA card without bfloat16, where float16 would
     need its gradients rescaled. Book: chapter 1.
     """
-    if scale() == "full" and has_bfloat16():
+    if autocasts():
         return torch.autocast(device().type, dtype=torch.bfloat16)
     return nullcontext()
 

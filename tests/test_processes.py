@@ -46,7 +46,7 @@ def part(function, rows, num, *batch):
 COUPLED = {
     *("hvae-mnist", "hvae2-mnist", "hvae1-mnist", "iw-hvae-mnist", "iw1-hvae-mnist"),
     *("conv-hvae-mnist", "conv-hvae-cifar10", "iw-conv-hvae-mnist", "masked-mnist"),
-    *("ddpm-mnist-joint", "ddpm-mnist-long", "guide-mnist", "ddpm-scenes"),
+    *("ddpm-mnist-joint", "ddpm-mnist-long", "ddpm-mnist-longer", "guide-mnist", "ddpm-scenes"),
     *("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"),
     *("vae-landscapes", "text-scenes", "text-scenes-64"),
 }

@@ -74,6 +74,8 @@ class Recipe:
     start: str | None = None  # weights to start from; what they lack stays random
     num_test: int | None = None  # how many test examples are measured, the first ones; None for all
     seed: int = 0  # of initialization, batches and noise, and again of the measurement
+    # Whether a CUDA graph may start the loss: its numbers depend on tensors of the GPU alone, and on no `progress`.
+    captured: bool = False
 
     def examples(self, split: str, fallback: bool = False) -> tuple[Tensor, ...]:
         """The examples of a split, and their labels if the recipe needs them; as `Source.examples`."""
@@ -98,6 +100,7 @@ BINARY_MNIST = partial(
     prepare=binarize,
     schedule=cosine,
     batch_size=100,
+    captured=True,
 )
 
 SCENE_VAE = partial(
@@ -119,7 +122,15 @@ SCENE_VAE = partial(
 IWAE = partial(BINARY_MNIST, mlp_vae, epochs=24, start="vae-mnist")
 FIFTY = partial(importance_weighted_loss, num_samples=50)
 
-LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, options=warming)
+LADDER = partial(
+    BINARY_MNIST,
+    loss=elbo_loss,
+    epochs=250,
+    batch_size=256,
+    lr=3e-3,
+    options=warming,
+    captured=False,
+)
 LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=130, batch_size=256, start="hvae-mnist")
 
 DDPM = partial(
@@ -131,6 +142,7 @@ DDPM = partial(
     ema=0.999,
     prepare=to_symmetric,
     restore=to_unit,
+    captured=True,
 )
 
 # From a sentence to the maps of the first stage.
@@ -145,6 +157,7 @@ TEXT = partial(
         "about a test image, does not have",
     ),
     labels=True,
+    captured=False,  # the sentences are drawn on the CPU
     num_test=500,
     epochs=12,
     ema=0.9995,
@@ -157,6 +170,7 @@ JOINT = partial(DDPM, MNIST, architectures.joint_ddpm, labels=True, ema=0.9995)
 
 SMALL = partial(DDPM, DIGITS, epochs=400, lr=2e-3)
 MEAN_FLOW: dict[str, Any] = {
+    "captured": False,  # a gradient in forward mode
     "loss": mean_flow_loss,
     "metric": Measure(
         measures.instant_velocity_error,
@@ -202,6 +216,7 @@ RECIPES = {
     "iwae-mnist": IWAE(FIFTY),
     # And more of them, to tell whether they are what is missing.
     "iwae-mnist-more": IWAE(FIFTY, epochs=40, start="iwae-mnist"),
+    "iwae-mnist-long": IWAE(FIFTY, epochs=400, batch_size=400, lr=2e-3, start="iwae-mnist"),
     # As long as iwae-mnist with K = 1, to tell what the further epochs do.
     "iwae1-mnist": IWAE(elbo_loss),
     "hvae-mnist": LADDER(mlp_ladder),
@@ -249,6 +264,7 @@ RECIPES = {
         batch_size=128,
         lr=2e-3,
         ema=0.999,
+        captured=False,  # the values of its symbols come from the CPU
     ),
     "ddpm-mnist": DDPM(MNIST, architectures.mnist_ddpm, epochs=16),
     # Of half the digits it is told the class.
@@ -256,6 +272,10 @@ RECIPES = {
     # More epochs from its weights, most of them spent where the digit is decided, or next to the data.
     "ddpm-mnist-long": JOINT(
         loss=losses.three_parts_loss, epochs=27, lr=5e-4, start="ddpm-mnist-joint"
+    ),
+    # The same, as long as a GPU did it in minutes, to tell whether epochs are what is missing.
+    "ddpm-mnist-longer": JOINT(
+        loss=losses.three_parts_loss, epochs=100, batch_size=256, lr=1e-3, start="ddpm-mnist-long"
     ),
     # A smaller one that has learned little, for autoguidance.
     "guide-mnist": DDPM(
@@ -314,6 +334,7 @@ RECIPES = {
         ),
         epochs=200,
         schedule=cosine,
+        captured=True,
     ),
     "conv-hvae-cifar10": Recipe(
         CIFAR10,
@@ -344,6 +365,7 @@ RECIPES = {
         labels=True,
         ema=0.9995,
         num_test=500,
+        captured=False,  # so does the range of a factor
     ),
     # It judges whether a landscape shows what a sentence says: other images than those, and all combinations.
     "reader-landscapes": Recipe(

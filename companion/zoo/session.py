@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from companion import runtime
 from companion.data import Batches
-from companion.training import Step, exponential_average, fit
+from companion.training import Loss, Step, exponential_average, fit
 from companion.zoo.checkpoints import Saved, Setting, signals
 from companion.zoo.logs import MetricsLog
 from companion.zoo.processes import Processes
@@ -63,8 +63,11 @@ class Session:
         self, processes: Processes | None = None, progress: str | None = None
     ) -> Iterator[tuple[Step, float]]:
         """Take the steps that are left, and yield each with the learning rate that it had."""
-        pair = self.model, self._loss
-        model, loss = pair if processes is None else processes.share(*pair)
+        model, loss = pair = self.model, self._loss
+        if processes is not None and processes.size > 1:
+            model, loss = processes.share(*pair)
+        elif self.chosen.captured and runtime.device().type == "cuda":
+            loss = captured(*pair, *(t[: self.chosen.batch_size] for t in self.batches.tensors))
         options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
         steps = fit(model, loss, self.batches, self.optimizer, ema=self.ema, **options)
         for step in islice(steps, self.num_steps - self.batches.step):
@@ -76,6 +79,32 @@ class Session:
         # The batches have counted the one that is being used.
         options = self.chosen.options((self.batches.step - 1) / self.num_steps)
         return self.chosen.loss(model, self.chosen.prepare(x), *labels, **options)
+
+
+def captured(model: nn.Module, loss: Loss, *batch: Tensor) -> Loss:
+    """The loss, its kernels and those of its gradient started by a CUDA graph for each batch of this size.
+
+    Starting them one by one takes Python longer than the GPU needs for a small network.
+    """
+    objective = _Objective(model, loss).train()
+    with torch.autocast("cuda", torch.bfloat16, runtime.autocasts(), cache_enabled=False):
+        graph = torch.cuda.make_graphed_callables(objective, batch, allow_unused_input=True)
+
+    def of(model: nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
+        return graph(x, *rest) if len(x) == len(batch[0]) else loss(model, x, *rest)
+
+    return of
+
+
+class _Objective(nn.Module):
+    """The loss as a module, whose parameters a CUDA graph knows."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.loss(self.model, *batch)
 
 
 class Run(Saved):

@@ -141,7 +141,8 @@ def no_digit_votes(images: Digits) -> Float[Tensor, "judges num"]:
 def _check_digits(images: Tensor) -> None:
     """Refuse what are no images of digits; values on a GPU, which would wait, are not read."""
     checks.shape(("num", 1, 28, 28), images=images)
-    checks.precision(_network(JUDGES[0]), images=images.cpu())
+    judge = _network(JUDGES[0])
+    checks.precision(judge, images=images.to(next(judge.parameters()).device))
     if checks.reads_at_once(images):
         checks.within(0, 1, images=images)
 

@@ -4,8 +4,9 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import matplotlib
@@ -110,23 +111,21 @@ class Figure(matplotlib.figure.Figure):
 class _Panel(Axes):
     """matplotlib's axes; those of its functions that chapters call take tensors of any device."""
 
-    def plot(self, *values: Any, **options: Any) -> Any:
-        return super().plot(*map(plain, values), **options)
-
-    def scatter(self, *values: Any, **options: Any) -> Any:
-        return super().scatter(*map(plain, values), **options)
-
-    def fill(self, *values: Any, **options: Any) -> Any:
-        return super().fill(*map(plain, values), **options)
-
-    def errorbar(self, *values: Any, **options: Any) -> Any:
-        return super().errorbar(*map(plain, values), **options)
-
-    def imshow(self, *values: Any, **options: Any) -> Any:
-        return super().imshow(*map(plain, values), **options)
-
     def inset_axes(self, bounds: Any, **options: Any) -> Any:
         return super().inset_axes(bounds, axes_class=_Panel, **options)
+
+
+def _of_any_device(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def taking(self: Axes, *values: Any, **options: Any) -> Any:
+        return method(self, *map(plain, values), **options)
+
+    return taking
+
+
+DRAWN = "bar errorbar fill fill_between imshow pcolormesh plot quiver scatter"
+for _name in DRAWN.split():
+    setattr(_Panel, _name, _of_any_device(getattr(Axes, _name)))
 
 
 @house_style()
