@@ -63,7 +63,8 @@ def step_of(name: str, scale: str, captured: bool) -> dict[str, Any]:
     torch.cuda.reset_peak_memory_stats()
     chosen = replace(recipe(name), start=None, captured=captured)
     source = chosen.data
-    x = torch.rand(num := 8 * chosen.batch_size, *source.x_shape, device=runtime.device())
+    shape = num, *_ = 8 * chosen.batch_size, *source.x_shape
+    x = torch.randint(256, shape, device=runtime.device()) / 255
     label = torch.zeros(num, *source.label_shape, dtype=source.label_dtype, device=x.device)
     chosen = replace(chosen, epochs=200)  # enough steps
     steps = Session(chosen, (x, label) if chosen.labels else (x,)).steps()

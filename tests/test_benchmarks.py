@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def test_the_page_shows_every_row_and_its_conditions() -> None:
-    found, shown = stored("benchmarks"), page().partition("## The error of a U-Net")[0]
+    found, shown = stored("benchmarks"), page().partition("(sec-on-a-gpu)")[0]
     for row in (row for table in found["tables"] for row in table["rows"]):
         assert f"| {row['name']} | {row['images_per_second']:,.0f} |" in shown
         assert row["least"] <= row["time_over_first"] <= row["most"]
@@ -57,6 +57,21 @@ def test_the_page_says_who_won_the_race() -> None:
     for name, num in race["parameters"].items():
         assert f"| {name} | {num:,} | {race['rates'][name]} |" in page()
     assert page().count("<polyline") == len(race["races"]) * len(race["parameters"])
+
+
+def test_the_page_shows_what_a_step_takes_on_a_gpu() -> None:
+    found, shown = stored("gpu"), page().partition("(sec-on-a-gpu)=")[2]
+    assert len(found["recipes"]) > 5
+    for recipe in found["recipes"]:
+        fastest = min(step["seconds"] for step in recipe["steps"])
+        (line,) = (line for line in shown.splitlines() if line.startswith(f"| `{recipe['name']}` "))
+        assert f" {recipe['batch_size'] / fastest:,.0f} |" in line
+        for step in recipe["steps"]:
+            assert f" {1000 * step['seconds']:.1f} |" in line
+    ends = [
+        f"{of(each['seconds'] for each in found['chapters'].values()):.0f}" for of in (min, max)
+    ]
+    assert found["device"] in shown and " to ".join(ends) + " seconds" in shown
 
 
 def test_contestants_are_compared_within_a_round(monkeypatch: pytest.MonkeyPatch) -> None:

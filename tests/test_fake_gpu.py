@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from bookkit.quality.chapters_on_gpu import failures
-from bookkit.quality.fake_gpu import NAME, NEEDS, SETUP, Pretended, pretending, waits
-from companion import data, runtime, samplers
+from bookkit.quality.fake_gpu import NAME, NEEDS, SETUP, Pretended, moves, pretending, waits
+from companion import checks, data, runtime, samplers
 from companion.autoencoder import reconstruction_loss
 from companion.decoders import GrayLevels
 from companion.denoisers import gaussian_denoiser
@@ -20,7 +20,9 @@ from companion.distributions import DiscretizedNormal, bernoulli
 from companion.schedule import linear_schedule
 from companion.score import langevin_sample
 from companion.training import exponential_average, fit
-from companion.zoo import pretrained
+from companion.zoo import architectures, pretrained, yardstick
+from companion.zoo.recipes import RECIPES
+from companion.zoo.yourself import cost
 
 pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
 
@@ -124,6 +126,8 @@ CELLS = [
     "plots.density2d(lambda x: -x.square().sum(1) / torch.ones(1), (-1, 1, -1, 1))",
     "fig, (axes,) = plots.figure()\naxes.plot(*x.T, 'o'), axes.scatter(*x.T, s=1)\n"
     "axes.errorbar(range(2), x[0], x[1].abs())\n"
+    "axes.pcolormesh(x)\n"
+    "axes.fill_between(range(2), x[0], x[1])\n"
     "axes.inset_axes((0, 0, 1, 1)).imshow(x[:2]), axes.fill([*x[:, 0]], [*x[:, 1]])\nfig",
     "exercises.check_best_constant(torch.tensor([2.0, 1.0]))",
     "exercises.check_projection_loss(lambda S, U: (S - U @ U.T @ S).trace())",
@@ -240,3 +244,54 @@ def test_shipped_weights_are_loaded_onto_the_default_device(there: None) -> None
     model = pretrained("vae-mnist")
     assert all(parameter.device.type == NAME for parameter in model.parameters())
     assert next(pretrained("vae-mnist", device="cpu").parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("name", [name for name, each in RECIPES.items() if each.captured])
+def test_a_graph_can_start_the_loss_of_a_captured_recipe(
+    name: str, there: None, unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "has_values", lambda tensor: False)  # as while CUDA captures
+    chosen = RECIPES[name]
+    source, model = chosen.data, chosen.model().to(NAME)
+    x = torch.randint(256, (4, *source.x_shape)) / 255
+    label = torch.zeros(4, *source.label_shape, dtype=source.label_dtype)
+    before: list[int] = []
+    for _ in range(2):  # the first may load what it keeps
+        before = [sum(waits.values()), sum(moves.values())]
+        rest = (label,) if chosen.labels else ()
+        chosen.loss(model, chosen.prepare(x), *rest).mean().backward()
+    assert [sum(waits.values()), sum(moves.values())] == before
+    assert chosen.options(0.1) == chosen.options(0.9)
+
+
+def test_a_move_between_devices_is_counted(there: None) -> None:
+    x, before = torch.rand(2), sum(moves.values())
+    x.clone()
+    assert sum(moves.values()) == before
+    x.cpu()
+    torch.zeros(2, device="cpu").to(NAME)
+    x.copy_(torch.zeros(2, device="cpu"))
+    assert sum(moves.values()) == before + 3
+
+
+def test_the_judges_look_at_images_of_either_device(unchecked: None) -> None:
+    yardstick._network.cache_clear()
+    with pretending():
+        runtime.use_device()
+        x = torch.rand(3, 1, 28, 28)
+        votes, features = yardstick.no_digit_votes(x), yardstick.digit_features(x)
+        assert isinstance(votes, Pretended)
+        assert torch.equal(yardstick.no_digit_votes(x.cpu()), votes.cpu())
+    torch.testing.assert_close(yardstick.digit_features(x.cpu()), features.cpu())
+    yardstick._network.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["ldm-mnist", "text-scenes"])
+def test_the_cost_of_a_training_on_codes_is_counted_there_too(name: str, unchecked: None) -> None:
+    architectures._shipped.cache_clear()
+    expected = cost(name)
+    with pretending():
+        runtime.use_device()
+        architectures._shipped.cache_clear()
+        assert cost(name) == expected
+    architectures._shipped.cache_clear()

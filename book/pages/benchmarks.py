@@ -15,7 +15,40 @@ def benchmarks(book: Book) -> dict[str, Any]:
     found, race = (
         json.loads((folder / f"{name}.json").read_text("utf8")) for name in ("benchmarks", "race")
     )
-    return found | {"race": race | race_plot(race)}
+    measured = json.loads((folder / "gpu.json").read_text("utf8"))
+    return found | {"race": race | race_plot(race), "gpu": measured | {"rows": on_gpu(measured)}}
+
+
+def on_gpu(measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of each recipe on a GPU: milliseconds by precision, with each kernel started by Python and by a graph,
+    images a second and the share of the matrix peak of the fastest, and microseconds to start an operation."""
+    rows = []
+    for recipe in measured["recipes"]:
+        steps = {(step["scale"], step["captured"]): step for step in recipe["steps"]}
+        scale, _ = fastest = min(steps, key=lambda kind: steps[kind]["seconds"])
+        seconds = steps[fastest]["seconds"]
+        most = measured["peak"]["bfloat16" if scale == "full" else "float32"]
+        rows.append(
+            {
+                "name": recipe["name"],
+                "batch_size": recipe["batch_size"],
+                "milliseconds": [
+                    1000 * steps[scale, graph]["seconds"] if (scale, graph) in steps else None
+                    for scale in ("small", "full")
+                    for graph in (False, True)
+                ],
+                "images": recipe["batch_size"] / seconds,
+                "share": recipe["operations"] / seconds / most,
+                "minutes": recipe["num_steps"] * seconds / 60,
+                "start": 1e6 * steps["small", False]["seconds"] / recipe["launches"],
+                "gain": steps["small", False]["seconds"] / steps["small", True]["seconds"]
+                if ("small", True) in steps
+                else None,
+                "mebibytes": max(step["memory"] for step in recipe["steps"]) / 2**20,
+                "counted": recipe["memory_counted"] / 2**20,
+            }
+        )
+    return rows
 
 
 def race_plot(race: dict[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--own", action="store_true", help="pretend nothing")
     options = parser.parse_args(arguments)
     there = contextlib.nullcontext if options.own else pretending
-    register()  # before anything else asks torch for its devices
+    if not options.own:
+        register()  # before anything else asks torch for its devices
     book, failed = Book(ROOT), 0
     for name in options.names or ON_DEVICE:
         found = 0

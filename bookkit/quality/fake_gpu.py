@@ -114,6 +114,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not (here or target):
         return func(*args, **kwargs)
     check(func, args, flat, target)
+    places = {isinstance(value, Pretended) for value in flat if isinstance(value, Tensor)}
+    if func in COPIES and len(places | {target}) > 1:
+        moves[func.name()] += 1
     held = list(map(on_cpu, flat))
     held_args, held_kwargs = tree_unflatten(held, spec)
     out = func(*held_args, **held_kwargs)
@@ -174,6 +177,9 @@ def has_cuda_kernel(name: str) -> bool:
 
 waits: Counter[str] = Counter()
 """How often values were read from the device, by operation."""
+
+moves: Counter[str] = Counter()
+"""How often a tensor was copied between the CPU and the device, by operation."""
 
 
 class Making(TorchDispatchMode):

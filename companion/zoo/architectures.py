@@ -169,7 +169,7 @@ def landscape_codes(
     """Draws from q(z|x) of `landscape_coder`, of a variance near 1."""
     checks.shape(("batch", 3, "side", "side"), x=x)
     side = x.shape[-1] // 4
-    return landscape_coder(side).posterior(x).sample().unflatten(1, (4, side, side))
+    return landscape_coder(side).to(x.device).posterior(x).sample().unflatten(1, (4, side, side))
 
 
 def decoded_landscapes(
@@ -193,7 +193,7 @@ def _shipped(name: str, build: Callable[..., nn.Module], *sizes: int) -> Any:
 
 def codes(x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 16"]:
     """Draws from q(z|x) of `digit_encoder`, for images on [0, 1] that are binarized first."""
-    return digit_encoder().posterior(binarize(x)).sample()
+    return digit_encoder().to(x.device).posterior(binarize(x)).sample()
 
 
 def decoded(z: Float[Tensor, "batch 16"]) -> Float[Tensor, "batch 1 28 28"]:

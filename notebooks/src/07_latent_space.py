@@ -178,7 +178,7 @@ fig
 # \operatorname{Cov}_{q(z)}[z] = \mathbb{E}_{x} \operatorname{diag} \sigma_\phi^2(x) + \operatorname{Cov}_{x} \big[ \mu_\phi(x) \big] .
 # $$ (eq-aggregate-covariance)
 #
-# If $q(z)$ were the prior, the sum would be the identity. In the VAE with 16 latents its diagonal is within 15 percent of one. But equal variances do not make equal distributions: the two-sample test with the energy distance ({ref}`chapter 1 <sec-no-sampling>`) finds a difference between 2,000 draws of $q(z)$ and of the prior. Nor do diagonal posteriors imply a diagonal covariance of $q(z)$.
+# If $q(z)$ were the prior, the sum would be the identity. In the VAE with 16 latents its diagonal is within 15 percent of one. But equal variances do not make equal distributions: the two-sample test with the energy distance ({ref}`chapter 1 <sec-no-sampling>`) finds a difference between 3,000 draws of $q(z)$ and of the prior. Nor do diagonal posteriors imply a diagonal covariance of $q(z)$.
 #
 # To estimate the information of a code about its image, average $\log q_\phi(z \mid x) - \log q(z)$ over draws from the encoder, with $q(z)$ as the mean of $q_\phi(z \mid x_i)$ over many images.
 #
@@ -202,7 +202,7 @@ verify("eq-aggregate-covariance", products, whole, monte_carlo, rejects=wrong)
 total = variance.mean(0) + mean.var(0)
 print("variances within 15 percent of one:", bool((total - 1).abs().max() < 0.15))
 _ = torch.manual_seed(0)
-found = energy_test(q.sample()[torch.randperm(len(x))[:2000]], torch.randn(2000, 16))
+found = energy_test(q.sample()[torch.randperm(len(x))[:3000]], torch.randn(3000, 16))
 print("still, the distributions differ (p < 0.01):", found.p_value < 0.01)
 
 # %% [markdown]
