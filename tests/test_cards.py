@@ -45,8 +45,8 @@ NUM = 4  # examples of a reference
 
 # How many test examples are measured, by what one of them costs; the others are 200.
 SLICES = {
-    **dict.fromkeys(("vae-mnist", "iwae-mnist"), 10),  # 5,000 draws of each
-    **{"hvae-mnist": 12, "conv-hvae-mnist": 16},
+    **dict.fromkeys(("vae-mnist", "iwae-mnist", "iwae-mnist-long"), 10),  # 5,000 draws of each
+    **{"hvae-mnist": 12, "conv-hvae-mnist": 16, "iw-conv-hvae-mnist": 4},
     **dict.fromkeys(
         ("classifier-mnist", "judge-mnist", "residual-judge-mnist", "reader-landscapes"), 2000
     ),  # mistakes are rare

@@ -3,10 +3,12 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipes import RECIPE
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -22,6 +24,7 @@ from companion.score import langevin_sample
 from companion.training import exponential_average, fit
 from companion.zoo import architectures, pretrained, yardstick
 from companion.zoo.recipes import RECIPES
+from companion.zoo.runs import _evaluate
 from companion.zoo.yourself import cost
 
 pytestmark = pytest.mark.skipif(SETUP is None, reason=NEEDS)
@@ -295,3 +298,10 @@ def test_the_cost_of_a_training_on_codes_is_counted_there_too(name: str, uncheck
         architectures._shipped.cache_clear()
         assert cost(name) == expected
     architectures._shipped.cache_clear()
+
+
+def test_test_images_are_drawn_on_the_cpu(there: None, unchecked: None) -> None:
+    where = []
+    chosen = replace(RECIPE, prepare=lambda x: where.append(x.device.type) or x)
+    assert isinstance(_evaluate(chosen.model().to(NAME), chosen), Pretended)
+    assert where == ["cpu"]  # another device would draw other ones

@@ -176,7 +176,7 @@ def decoded_landscapes(
     z: Float[Tensor, "batch 4 side side"],
 ) -> Float[Tensor, "batch 3 4*side 4*side"]:
     """The images that `landscape_coder` decodes maps to: means of p(x|z)."""
-    return landscape_coder(z.shape[-1]).likelihood(z.flatten(1)).mean
+    return landscape_coder(z.shape[-1]).to(z.device).likelihood(z.flatten(1)).mean
 
 
 def digit_encoder() -> Vae:
@@ -198,4 +198,4 @@ def codes(x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 16"]:
 
 def decoded(z: Float[Tensor, "batch 16"]) -> Float[Tensor, "batch 1 28 28"]:
     """The images that `digit_encoder` decodes codes to: means of p(x|z)."""
-    return digit_encoder().likelihood(z).mean
+    return digit_encoder().to(z.device).likelihood(z).mean

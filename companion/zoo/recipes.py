@@ -122,15 +122,8 @@ SCENE_VAE = partial(
 IWAE = partial(BINARY_MNIST, mlp_vae, epochs=24, start="vae-mnist")
 FIFTY = partial(importance_weighted_loss, num_samples=50)
 
-LADDER = partial(
-    BINARY_MNIST,
-    loss=elbo_loss,
-    epochs=250,
-    batch_size=256,
-    lr=3e-3,
-    options=warming,
-    captured=False,
-)
+WARMING: dict[str, Any] = {"options": warming, "captured": False}
+LADDER = partial(BINARY_MNIST, loss=elbo_loss, epochs=250, batch_size=256, lr=3e-3, **WARMING)
 LAST_OF_LADDER = partial(BINARY_MNIST, mlp_ladder, epochs=130, batch_size=256, start="hvae-mnist")
 
 DDPM = partial(

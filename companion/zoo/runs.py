@@ -212,8 +212,9 @@ def _evaluate(
     """The recipe's metric for each example of the test split; the same numbers each time."""
     x, *labels = chosen.examples("test")
     torch.manual_seed(chosen.seed)
-    # Prepared as a whole, so that these are the same images however many are measured.
-    examples = (tensor[: chosen.num_test] for tensor in (chosen.prepare(x), *labels))
+    # Prepared as a whole and on the CPU, so that these are the same images on every device, however many are measured.
+    prepared = chosen.prepare(x.cpu()).to(x.device)
+    examples = (tensor[: chosen.num_test] for tensor in (prepared, *labels))
     parts = zip(*(tensor.split(1000) for tensor in examples), strict=True)
     metric = partial(chosen.metric, model.eval())
     return torch.cat([journal(metric, *part) for part in parts]).double()
