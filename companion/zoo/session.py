@@ -63,11 +63,13 @@ class Session:
         self, processes: Processes | None = None, progress: str | None = None
     ) -> Iterator[tuple[Step, float]]:
         """Take the steps that are left, and yield each with the learning rate that it had."""
-        model, loss = pair = self.model, self._loss
+        model: nn.Module = self.model
+        loss: Loss = self._loss
         if processes is not None and processes.size > 1:
-            model, loss = processes.share(*pair)
+            model, loss = processes.share(model, loss)
         elif self.chosen.captured and runtime.device().type == "cuda":
-            loss = captured(*pair, *(t[: self.chosen.batch_size] for t in self.batches.tensors))
+            batch = (tensor[: self.chosen.batch_size] for tensor in self.batches.tensors)
+            loss = captured(model, loss, *batch)
         options: dict[str, Any] = {"autocast": runtime.autocast, "progress": progress}
         steps = fit(model, loss, self.batches, self.optimizer, ema=self.ema, **options)
         for step in islice(steps, self.num_steps - self.batches.step):
@@ -88,10 +90,13 @@ def captured(model: nn.Module, loss: Loss, *batch: Tensor) -> Loss:
     """
     objective = _Objective(model, loss).train()
     with torch.autocast("cuda", torch.bfloat16, runtime.autocasts(), cache_enabled=False):
-        graph = torch.cuda.make_graphed_callables(objective, batch, allow_unused_input=True)
+        graph: Any = torch.cuda.make_graphed_callables(objective, batch, allow_unused_input=True)
 
     def of(model: nn.Module, x: Tensor, *rest: Tensor) -> Tensor:
-        return graph(x, *rest) if len(x) == len(batch[0]) else loss(model, x, *rest)
+        if len(x) < len(batch[0]):
+            return loss(model, x, *rest)
+        values: Tensor = graph(x, *rest)
+        return values
 
     return of
 
