@@ -272,7 +272,7 @@ export function choice(root, label, options, value, onChange) {
  */
 export function handle(view, { label, color, at, move, nudge, value, min, max, text }) {
   const knob = make("div", { class: "instrument-handle", role: "slider", tabIndex: 0, "aria-label": label,
-    "aria-valuemin": min, "aria-valuemax": max });
+    "aria-valuemin": min, "aria-valuemax": max, "aria-valuenow": value() });
   knob.style.setProperty("--knob", `var(--instrument-${color})`);
   let offset = null;
   knob.addEventListener("pointerdown", (event) => {
