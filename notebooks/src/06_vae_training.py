@@ -59,9 +59,9 @@ plots.image_rows({"digit": digits, "reconstruction": reconstructed, "sample": ne
 # 2. **A loss on its distribution.** The KL divergence of the cloud from the prior $\mathcal{N}(0, I)$ is added to the loss. Without it the clouds could shrink to points and lie anywhere.
 # 3. **A sample that gradients pass through.** $z = \mu + \sigma \odot \varepsilon$ with $\varepsilon \sim \mathcal{N}(0, I)$ is a smooth function of $\mu$ and $\sigma$ {eq}`def-encoder-draw`. So the error of the reconstruction can tell the encoder where to move its clouds.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
-fig, (axes,) = plots.figure(height=2.5)
-_ = axes.set(xlim=(-0.5, 6.5), ylim=(-1.35, 1.35))
+# %% tags=["figure"] mystnb={"image": {"alt": "A diagram from left to right: x enters the encoder, which gives mu and sigma; with the noise epsilon they make z; z enters the decoder, which gives p of x given z. Below, two loss terms: the KL term hangs on mu and sigma, the reconstruction term on the decoder's output and on x."}, "figure": {"caption": "A variational autoencoder in training. Blue: networks. Orange: the two terms of the loss, where they act.", "name": "fig-vae-diagram"}}
+fig, (axes,) = plots.figure(height=2.9)
+_ = axes.set(xlim=(-0.5, 6.5), ylim=(-1.9, 1.35))
 _ = axes.set_axis_off()
 places = {"$x$": (0, 0), "encoder\n$\\phi$": (1.2, 0), "$\\mu, \\sigma$": (2.4, 0)}
 places |= {"$z$": (3.6, 0), "decoder\n$\\theta$": (4.8, 0), "$p_\\theta(x|z)$": (6.1, 0)}
@@ -79,6 +79,8 @@ for start, end in edges:
     shrink = 25 if start[1] == end[1] else 16
     arrow = {"arrowstyle": "-|>", "color": "#333333", "shrinkA": shrink, "shrinkB": shrink}
     _ = axes.annotate("", end, start, arrowprops=arrow)
+_ = axes.plot((0, 0, 5.2), (-0.25, -1.7, -1.7), color="#333333", linewidth=1)
+_ = axes.annotate("", (5.2, -1), (5.2, -1.7), arrowprops=arrow | {"shrinkA": 0})
 fig
 
 # %% [markdown]

@@ -28,6 +28,7 @@ from companion.metrics import (
 from companion.networks.mlp import mlp
 from companion.page import plots
 from companion.page.exercises import latent_space as exercises
+from companion.page.plots.style import COLORS
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
@@ -85,22 +86,29 @@ def train_plane(noise, pull, steps=400):
 
 digits = binarize(train.images[:20_000]).flatten(1)
 
-# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units from the center of a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+# %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units from the center of a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class, with its number at its median. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
+from matplotlib.colors import ListedColormap
+from matplotlib.patheffects import withStroke
+
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
-fig, (axes,) = plots.figure(height=4.6)
-axes.remove()
-panels = fig.subplots(2, 2).flatten()
+colors = ListedColormap(COLORS)
+fig, panels = plots.figure(2, rows=2, height=2.6)
 for axes, (name, (noise, pull)) in zip(panels, kinds.items(), strict=True):
     encoder = train_plane(noise, pull)
     mean, log_variance = encoder(x[:500].flatten(1)).detach().cpu().chunk(2, 1)
     std = noise * ((log_variance / 2).exp() if pull else torch.ones_like(mean))
     size = [*(2 * std).numpy().T, torch.zeros(500, device="cpu").numpy()]
     where = {"units": "xy", "offsets": mean.numpy(), "transOffset": axes.transData}
-    discs = EllipseCollection(*size, **where, cmap="tab10", alpha=0.25)
+    discs = EllipseCollection(*size, **where, cmap=colors, alpha=0.2)
     discs.set_array(test.labels[:500].cpu().numpy())
     _ = axes.add_collection(discs)
-    dots = {"c": test.labels[:500].cpu(), "cmap": "tab10", "s": 4, "linewidths": 0}
+    dots = {"c": test.labels[:500].cpu(), "cmap": colors, "s": 4, "linewidths": 0}
     _ = axes.scatter(*mean.T, **dots)
+    for k in range(10):
+        center = mean[test.labels[:500].cpu() == k].median(0).values
+        _ = axes.text(
+            *center.tolist(), str(k), path_effects=[withStroke(linewidth=2, foreground="w")]
+        )
     _ = axes.add_patch(Circle((0, 0), 2, fill=False))
     _ = axes.set_aspect("equal", "datalim")
     _ = axes.set_title(name)

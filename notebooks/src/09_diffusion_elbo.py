@@ -1378,7 +1378,7 @@ _ = plots.kl_per_level(chains[0], axes=panels[0])
 _ = plots.kl_per_level(chains[1], axes=panels[1])
 plots.curves(
     {"": (times - 1, per_step.mean(1))},
-    x_label="level $t$ of the latent $x_t$",
+    x_label="time $t$ of the latent $x_t$",
     y_label="KL (nats)",
     log_x=True,
     log_y=True,

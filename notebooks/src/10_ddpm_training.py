@@ -223,25 +223,25 @@ def part(axes, place, text, edge="#777777"):
     axes.text(*place, text, ha="center", va="center", fontsize=9, bbox=box)
 
 
-def arrow(axes, start, end, color="#777777", style="-", bend=0.0):
-    look = {"arrowstyle": "->", "color": color, "linestyle": style, "shrinkA": 18, "shrinkB": 18}
+def arrow(axes, start, end, color="#777777", style="-", bend=0.0, room=18):
+    look = {"arrowstyle": "->", "color": color, "linestyle": style, "shrinkA": 16, "shrinkB": room}
     axes.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={bend}"})
 
 
 fig, (axes,) = plots.figure(height=3.1)
 down, up = [(1, 2), (1.9, 1), (2.8, 0)], [(6.2, 0), (7.1, 1), (8, 2)]
-path = [(0, 2), *down, (4.5, 0), *up, (9, 2)]
+path = [(-0.1, 2), *down, (4.5, 0), *up, (9.3, 2)]
 names = ["$x_t$", *3 * ["block"], "block, attention,\nblock", *3 * ["block"], "answer"]
 for start, end in pairwise(path):
-    arrow(axes, start, end)
+    arrow(axes, start, end, room={(4.5, 0): 44, (9.3, 2): 25}.get(end, 18))
 for start, end, bend in zip(down, reversed(up), (0, 0, -0.45), strict=True):
     arrow(axes, start, end, "#0072b2", "--", bend)
 for place, name in zip(path, names, strict=True):
     part(axes, place, name)
 for y, text in ((2, "32 maps\n28 x 28"), (1, "64 maps\n14 x 14"), (0, "128 maps\n7 x 7")):
-    axes.text(-1.0, y, text, ha="center", va="center", fontsize=9)
+    axes.text(-1.2, y, text, ha="center", va="center", fontsize=9)
 part(axes, (4.5, 1.5), "time $t$: a vector $e$, to every block", "#d55e00")
-axes.set(xlim=(-1.6, 9.6), ylim=(-0.5, 2.4))
+axes.set(xlim=(-1.8, 9.9), ylim=(-0.5, 2.4))
 axes.axis("off")
 fig
 

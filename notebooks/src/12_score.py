@@ -1082,9 +1082,9 @@ for num in (1, 2, 4, 8, 20):
 fig, panels = plots.figure(3, rows=2, height=2.4)
 names = [(kind, num) for kind in ("velocity", "average") for num in (1, 2, 4)]
 for panel, name in zip(panels, names, strict=True):
-    _ = plots.scatter(
-        one_step[name], x_label="{}, {}".format(*name), y_label="", bounds=box, axes=panel
-    )
+    _ = panel.scatter(*one_step[name].T, 2, color=COLORS[0], alpha=0.25, linewidths=0)
+    _ = panel.set_aspect("equal")
+    _ = panel.set(xlim=box[:2], ylim=box[2:], xlabel="{}, {}".format(*name))
 fig
 
 # %% [markdown]
