@@ -724,7 +724,7 @@ for panel, sigma in zip(panels, (0.12, 0.35, 0.9), strict=True):
         log_prob=lambda x, s=sigma: (
             (-torch.cdist(x.double(), points).square() / (2 * s**2)).logsumexp(1) - 2 * math.log(s)
         ),
-        num=13,
+        num=10,
         x_label=f"$x_1$, $\\sigma$ = {sigma}",
         axes=panel,
     )
