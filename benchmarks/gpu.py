@@ -61,12 +61,10 @@ def step_of(name: str, scale: str, captured: bool) -> dict[str, Any]:
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    chosen = replace(recipe(name), start=None, captured=captured)
-    source = chosen.data
-    shape = num, *_ = 8 * chosen.batch_size, *source.x_shape
-    x = torch.randint(256, shape, device=runtime.device()) / 255
+    chosen = replace(recipe(name), start=None, captured=captured, epochs=200)  # enough steps
+    source, num = chosen.data, 8 * chosen.batch_size
+    x = torch.randint(256, (num, *source.x_shape), device=runtime.device()) / 255
     label = torch.zeros(num, *source.label_shape, dtype=source.label_dtype, device=x.device)
-    chosen = replace(chosen, epochs=200)  # enough steps
     steps = Session(chosen, (x, label) if chosen.labels else (x,)).steps()
     for _ in range(WARM):
         next(steps)

@@ -44,8 +44,6 @@ def on_gpu(measured: dict[str, Any]) -> list[dict[str, Any]]:
                 "gain": steps["small", False]["seconds"] / steps["small", True]["seconds"]
                 if ("small", True) in steps
                 else None,
-                "mebibytes": max(step["memory"] for step in recipe["steps"]) / 2**20,
-                "counted": recipe["memory_counted"] / 2**20,
             }
         )
     return rows

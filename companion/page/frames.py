@@ -13,10 +13,8 @@ from PIL import Image
 
 from companion import checks
 
-GRAYS, COLORS = (
-    64,
-    128,
-)  # of a frame alone: a plot takes a third of its size, and no difference is seen
+# Of a frame alone: a plot takes a third of its size, and no difference is seen.
+GRAYS, COLORS = 64, 128
 SHEET_COLORS = 256  # what the palette of a PNG holds; the tiles of a sheet share it
 SMALLEST = 224  # width in CSS pixels below which an image of single pixels is magnified
 MOST_PIXELS = 2**24  # of a sheet; the browser of a phone draws none that is larger

@@ -114,8 +114,12 @@ class Processes:
         """
         if self.size == 1:
             return model, loss
+
+        def mine(model: nn.Module, *batch: Tensor, **options: Any) -> Tensor:
+            return self.size * self.part(partial(loss, model, **options), *batch)
+
         with together():
-            objective = _Objective(self, model, loss)
+            objective = Objective(model, mine)
             shared = nn.parallel.DistributedDataParallel(objective, device_ids=self.devices)
 
         def forward(shared: Any, *batch: Tensor, **options: Any) -> Tensor:
@@ -124,16 +128,16 @@ class Processes:
         return shared, forward
 
 
-class _Objective(nn.Module):
-    """The loss as a module, since the gradients of a module are what torch averages over processes."""
+class Objective(nn.Module):
+    """The loss as a module, as torch wants it: to average its gradients over processes, or to capture it in a graph."""
 
-    def __init__(self, processes: Processes, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.model, self.loss, self.processes = model, loss, processes
+        self.model, self.loss = model, loss
 
     def forward(self, *batch: Tensor, **options: Any) -> Tensor:
-        function = partial(self.loss, self.model, **options)
-        return self.processes.size * self.processes.part(function, *batch)
+        """One value for each example."""
+        return self.loss(self.model, *batch, **options)
 
 
 class _WholeDraws(TorchFunctionMode):

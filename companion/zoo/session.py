@@ -17,7 +17,7 @@ from companion.data import Batches
 from companion.training import Loss, Step, exponential_average, fit
 from companion.zoo.checkpoints import Saved, Setting, signals
 from companion.zoo.logs import MetricsLog
-from companion.zoo.processes import Processes
+from companion.zoo.processes import Objective, Processes
 from companion.zoo.recipes import Recipe
 from companion.zoo.weights import card_names, load_weights
 
@@ -88,7 +88,7 @@ def captured(model: nn.Module, loss: Loss, *batch: Tensor) -> Loss:
 
     Starting them one by one takes Python longer than the GPU needs for a small network.
     """
-    objective = _Objective(model, loss).train()
+    objective = Objective(model, loss).train()
     with torch.autocast("cuda", torch.bfloat16, runtime.autocasts(), cache_enabled=False):
         graph: Any = torch.cuda.make_graphed_callables(objective, batch, allow_unused_input=True)
 
@@ -99,17 +99,6 @@ def captured(model: nn.Module, loss: Loss, *batch: Tensor) -> Loss:
         return values
 
     return of
-
-
-class _Objective(nn.Module):
-    """The loss as a module, whose parameters a CUDA graph knows."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, *batch: Tensor) -> Tensor:
-        return self.loss(self.model, *batch)
 
 
 class Run(Saved):

@@ -28,7 +28,6 @@ from companion.metrics import (
 from companion.networks.mlp import mlp
 from companion.page import plots
 from companion.page.exercises import latent_space as exercises
-from companion.page.plots.style import COLORS
 from companion.page.sliders import Editor, Slider
 from companion.page.verify import autograd, exact, monte_carlo, quadrature, verify
 from companion.training import minimize
@@ -89,6 +88,8 @@ digits = binarize(train.images[:20_000]).flatten(1)
 # %% tags=["figure", "mnist"] mystnb={"image": {"alt": "Four panels of colored dots, two above two. Neither: dots spread unevenly, far beyond a circle. Noise alone: dots with small discs, up to 25 units from the center of a tiny circle. Pull alone: dots without discs, mostly inside the circle. Both: dots inside and around the circle, whose discs overlap."}, "figure": {"caption": "Codes of 500 test digits, colored by class, with its number at its median. Discs: one standard deviation of the noise; circle: two of the prior.", "name": "fig-noise-and-pull"}}
 from matplotlib.colors import ListedColormap
 from matplotlib.patheffects import withStroke
+
+from companion.page.plots.style import COLORS
 
 kinds = {"neither": (0, 0), "noise alone": (1, 0), "pull alone": (0, 1), "both: a VAE": (1, 1)}
 colors = ListedColormap(COLORS)
