@@ -75,7 +75,7 @@ def sample(
 ) -> Float[Tensor, "num *x_shape"]:
     """Draw from a trained model.
 
-    A VAE or a ladder takes a second. A diffusion model of digits takes half a second per step on a
+    A VAE or a ladder takes a second. A diffusion model of digits takes a fifth of a second per step on a
     CPU, for 16 of them; other libraries call `steps` num_inference_steps. Launched as several
     processes, each draws its share: the images of one process, up to rounding.
 

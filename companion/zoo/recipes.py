@@ -222,7 +222,7 @@ RECIPES = {
     # Last epochs on the importance-weighted bound, and as many on the bound.
     "iw-hvae-mnist": LAST_OF_LADDER(partial(importance_weighted_loss, num_samples=10)),
     "iw1-hvae-mnist": LAST_OF_LADDER(elbo_loss),
-    # Its samples are dear: all test images would take a core about twenty minutes.
+    # Its samples are dear: all test images would take a core about twelve minutes.
     "conv-hvae-mnist": LADDER(
         conv_ladder,
         metric=LIKELIHOOD(

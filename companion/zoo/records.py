@@ -91,7 +91,7 @@ def record(
 ) -> RecordCard:
     """Draw many images from a trained diffusion model, and write what is measured on them as the record NAME-KIND.
 
-    On a CPU it takes a quarter to half an hour for 500 digits or scenes. Ctrl-C and SIGTERM end it when the
+    On a CPU it takes minutes to hours, as the cards of the shipped records say. Ctrl-C and SIGTERM end it when the
     part under way is done and saved, in NAME-KIND.run; with `resume` it goes on. Launched as
     several processes, each draws and measures its share.
 

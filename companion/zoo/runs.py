@@ -137,7 +137,7 @@ def evaluate(
     """Measure trained weights on the test split, as when they were trained, and return their card.
 
     The same weights on the same machine give the same numbers each time. On a CPU an autoencoder
-    takes a second, and a ladder with 100 samples ten minutes.
+    takes a second, and a ladder with 100 samples some minutes.
 
     Args:
         name: of the weights, such as "vae-mnist".
