@@ -703,7 +703,7 @@ for name, (between, within) in parts.items():
     print(f"{name:9}  {fraction:14.2f}  {ten:16.1f}")
 torch.set_default_dtype(torch.double)
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Two rising lines over the number of samples for each image, from one to a hundred. Both start at one; at a hundred samples the line of the fresh network is near 46, that of the trained network near 19."}, "figure": {"caption": "Variance of a gradient that may cost a given number of decoder passes, relative to one sample for each image: the network of chapter 6, untrained and trained, on 1000 digits.", "name": "fig-one-sample"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Two rising lines over the number of samples for each image, from one to a hundred. Both start at one; at a hundred samples the line of the fresh network is near 46, that of the trained network near 19."}, "figure": {"caption": "Variance of the gradient in the encoder's outputs at equal decoder passes, relative to one sample for each image: the network of chapter 6, untrained and trained, on 1000 digits.", "name": "fig-one-sample"}}
 samples, (_, (axes,)) = torch.logspace(0, 2, 41), plots.figure(height=2.7)
 plots.curves(
     axes=axes,
@@ -875,7 +875,7 @@ assert plain > 100 * centered
 # :::{depth-end}
 # :::
 #
-# In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, the score function has about five times the variance in a fresh network, and about ten times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 110 times, because only one sample of eleven enters the gradient itself.
+# In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, the score function has five times the variance in a fresh network, and 9 to 15 times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 150 times, because only one sample of eleven enters the gradient itself.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie between 40 and 140."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, labels = record_of("gradient-noise"), []
@@ -1347,7 +1347,7 @@ _, (axes,) = plots.figure(height=2.6)
 plots.curves(lines, **labels, log_x=True, log_y=True, axes=axes)
 
 # %% [markdown]
-# The table has geometric means over five models, with the best $c$ for REBAR at two temperatures. At the start and near the optimum of the bound the plainest baseline, leave-one-out, varies least. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
+# The table has geometric means over five models, with the best $c$ for REBAR at two temperatures. At the start the plainest baseline, leave-one-out, varies least, near the optimum as little as DisARM. With weights a third as large, where $f$ bends less between the values of the latents, REBAR varies least.
 #
 # As a rule: the path-wise gradient for a smooth network with continuous latents; for discrete ones a sum over few values, leave-one-out for more, and a relaxation or straight-through if a bias is acceptable. {cite:t}`mohamed2020` survey the field.
 #

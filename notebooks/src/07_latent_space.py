@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Latent space
 #
-# The decoder of a variational autoencoder draws a digit at most points of its latent space, also where no training image was encoded. A plain autoencoder does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
+# A variational autoencoder, trained long, draws a digit at most points of its latent space, also where no training image was encoded. A plain autoencoder does not ({ref}`chapter 1 <sec-no-sampling>`). What fills the space between the codes? Why are the images a little blurred? And does a direction in this space mean anything?
 
 # %% tags=["setup", "hide-input"]
 # The set-up cell: `make sync` writes it.
@@ -277,7 +277,7 @@ rows = {"decoded": decoded.mean, "average": averages, "nearest": nearest, "drawn
 plots.image_rows(rows)
 
 # %% [markdown]
-# So the blur is what images with overlapping Gaussians do not have in common. (This decoder does not follow every steep change of that average, as in the eighth column.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
+# So the blur is what images with overlapping Gaussians do not have in common. (Over all 60,000 digits the average is nearer; in the eighth column one of the 20,000 outweighs the rest.) To keep two images apart costs nats of KL, and is worth it only if the reconstruction gains more. In the linear case a direction with less variance than the decoder's noise gets no latent {eq}`eq-water-filling`; in {numref}`fig-houses` the edges are soft.
 
 # %% tags=["figure"] mystnb={"image": {"alt": "Three rows of ten small houses. The reconstructions have the right place, turn and color, but softer edges, and the second face of the roof is often lost. The sampled houses are mostly plausible, with shadow and shading."}, "figure": {"caption": "Houses, 32 by 32 pixels: rendered, reconstructed, and sampled by a VAE with eight latents and decoder noise of 0.1.", "name": "fig-houses"}}
 house = scenes(5_000, seed=2)
@@ -416,7 +416,7 @@ for name in decoders:
     print(f"{name:14}  {ends:>12}  {line:>18}  {arc:>17}")
 
 # %% [markdown]
-# Halfway between two classes the VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
+# Halfway between two classes this VAE draws a digit more often than the autoencoder, and the arc is no better than the line. The two midpoints differ in length only, and which length suits the decoder changes with training ({ref}`experiment <exp-midpoints>`): one network was better on the arc after eight epochs, on the line in the end.
 #
 # **A smooth path proves nothing.** *Every* continuous decoder changes one image gradually into another. A test must be able to fail, such as the fraction of midpoints that show no digit.
 #

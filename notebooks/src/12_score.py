@@ -650,7 +650,7 @@ wrong["noise of the arrival"] = scaled[25] + (sigma[29] - sigma[30]) * noise_at(
 verify("eq-ddim-euler", scaled[26], right, exact.within(1e-8), rejects=wrong)
 
 # %% [markdown]
-# :::{depth-start} a corrector repairs the variance better than as many calls of the predictor, the weights of the modes no better
+# :::{depth-start} with enough calls a corrector repairs the variance better than the predictor, the weights of the modes no better
 # :::
 # After finite steps of {eq}`eq-reverse-sde` the points follow $q_r$ only approximately. Langevin steps at the level of noise that was reached bring them closer. So the {term}`predictor-corrector method` {cite:p}`song2021sde` alternates: a step of the SDE *predicts*, a step of Langevin dynamics *corrects*.
 
@@ -685,7 +685,7 @@ assert corrected[2] - 1 < 0.5 * (plain[2] - 1) and corrected[2] < twice[2]
 assert twice[0] - 0.01 < corrected[0] < plain[0] + 0.01
 
 # %% [markdown]
-# So here the corrector repairs the variance better than as many calls of the predictor, and the fractions of the modes no better.
+# With forty calls the corrector repairs the variance better than the predictor (with twenty worse), the fractions of the modes no better.
 #
 # :::{depth-end}
 # :::
@@ -851,7 +851,7 @@ curve = {"": (noise_schedule.log_snr[some], errors.mean(1) / 2)}
 plots.curves(curve, x_label="log SNR (noise at the left)", y_label="nats per unit", axes=axes)
 
 # %% [markdown]
-# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the finite steps of the chain; a likely cause of the second is the inexact score, whose errors the bound sums along the whole path.
+# The flow has the fewest bits here; digit by digit, both differences are above two standard errors. The first comes from the chain's finite steps and variances; a likely cause of the second is the inexact score, whose errors the bound sums along the whole path.
 #
 # *Sources: E09.*
 
@@ -1143,7 +1143,7 @@ assert off["average", 1] < off["velocity", 4]
 # c_{\mathrm{in}} = \frac{1}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} , \qquad c_{\mathrm{skip}} = \frac{\sigma_{\mathrm{d}}^2}{\sigma_{\mathrm{d}}^2 + \sigma^2} , \qquad c_{\mathrm{out}} = \frac{\sigma\, \sigma_{\mathrm{d}}}{\sqrt{\sigma_{\mathrm{d}}^2 + \sigma^2}} :
 # $$ (eq-preconditioning)
 #
-# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. A network that predicts $v$ is a preconditioned one, with $F = -v$ and $\sigma_{\mathrm{d}} = 1$. In our experiment a preconditioned network is more than ten times closer at the highest noise than one that predicts the noise, and equal to it at low noise.
+# $c_{\mathrm{skip}}\, \tilde{x}$ is the best linear estimate, and $F$ learns what is left. A network that predicts $v$ is a preconditioned one, with $F = -v$ and $\sigma_{\mathrm{d}} = 1$. In our experiment a preconditioned network is more than ten times closer at the highest noise than one that predicts the noise (with equal losses three to seven times).
 #
 # :::{depth-start} preconditioning gains more than its linear part, and Heun's method gains with enough calls
 # :::

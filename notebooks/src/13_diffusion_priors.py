@@ -283,7 +283,7 @@ plots.image_rows(asked, tile=0.75)
 # %% [markdown]
 # The gradient goes through the denoiser, a backward pass at each step; for a {ref}`measurement <sec-inverse-problems>` it is that of $- \lVert y - A \hat{x}(x_t) \rVert^2 / (2 \sigma_y^2)$.
 #
-# This classifier was trained without noise. Shown $x_t$ as it is, it makes few sevens, likely because it answers to small changes of a noisy image that draw no seven; shown the estimate, it makes most images sevens, as the labels do ({numref}`fig-clean-classifier`). The factor had to be held below 6: near pure noise it grows without limit, just where a point estimate is worst.
+# This classifier was trained without noise. Shown $x_t$ as it is, it makes few sevens, likely because it answers to small changes of a noisy image that draw no seven; shown the estimate, it makes most images sevens, as the labels do ({numref}`fig-clean-classifier`). The factor needs a bound, here 6: near pure noise it grows without limit, just where a point estimate is worst.
 #
 # :::{depth-start} three seeds: what the classifier is shown decides, and the bound is needed
 # :::

@@ -463,7 +463,7 @@ far = of_part("renderings", "distance", 0)
 print(f"{'decoded codes':14}  {ceiling[0]:>12}  {ceiling[1]:>11}  {far:>11}")
 
 # %% [markdown]
-# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become more alike, and unlike renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, the image shows what was said, and little changes; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
+# **Why not scale 1?** A network covers more than the sentence allows ({ref}`why <sec-classifier-free>`), most where training had no example. **Why not more?** The images of a sentence become more alike, and unlike renderings ({ref}`why <sec-above-scale-one>`). Early, guidance pushes all of them in one direction; late, it brings half the gain without this cost; guiding in the middle alone obeys as well and stays nearer to renderings (box). We use 2.
 #
 # :::{depth-start} at scale 4 the middle of the chain is enough, and the early steps are what costs
 # :::
@@ -705,7 +705,7 @@ for sentence, shows, condition, measure in kinds:
 # - **Negation.** "No red house" draws a red house, never a tree. In training "no" was always about trees, and "red" about something red that is there. CLIP, too, is often at chance with it {cite:p}`alhamoud2025`. A {ref}`negative prompt <ex-negative>` works, $\hat\varepsilon(y^-) + \kappa\, (\hat\varepsilon(y) - \hat\varepsilon(y^-))$: a push away from the unwanted $y^-$, no "not".
 # - **Counting.** Two and two are two, and one and two are never three. "Two" names a kind of image; nothing adds. A tree is drawn from its neighborhood, but on how many there are, all patches must agree. Captions seldom tell a number; large models miscount {cite:p}`ghosh2023`.
 # - **Words never seen.** There is no vector for "pink" or "four"; both are refused.
-# - **Silence.** "Two trees" should leave the color open, but few houses are red; in the scenes one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and works (box). In training each sentence had a house.
+# - **Silence.** "Two trees" should leave the color open, but few houses are red; in scenes one in five. "A house, two trees" tells as {ref}`little <ex-short-sentences>`, and red returns (box). In training each sentence had a house.
 #
 # :::{depth-start} "no" is read as "no trees", number words do not add, and other words do not mind an unknown one
 # :::
@@ -943,7 +943,7 @@ exercises.check_both(both)
 #
 # - A sentence becomes a vector for each word, with its place, since attention sees a set {eq}`eq-words-as-set`. Each patch reads what it needs {eq}`eq-cross-attention`.
 # - First stage and diffusion have one bound {eq}`eq-sentence-bound`; its prior is learned, given the sentence.
-# - Guidance helps most where training had no example.
+# - In points, guidance gains most where training lacked examples.
 # - Combinations that were never seen are drawn where the changes by single words add up.
 # - Negation, counting and silence fail.
 #
