@@ -465,7 +465,7 @@ plots.curves(
 )
 
 # %% [markdown]
-# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier, which adds little of its own. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up; random weights are worst.
+# {numref}`fig-labels` compares the codes with PCA, pixels and an untrained network, for a *linear* classifier of standardized inputs, which adds little. With thirty labels the codes are ahead of all three (the bands show chance); with a thousand the pixels have caught up; random weights are worst.
 #
 # Another use is to report as an *anomaly* what is reconstructed badly, assuming that a network trained on normal images only cannot draw others. But the error says how easily the decoder draws an image, not how often such images occur: a black image has no strokes to miss, and a smaller error than almost every digit.
 #
@@ -488,7 +488,7 @@ for name, values in parts.items():
     print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
 
 # %% [markdown]
-# **Few labels.** {numref}`fig-labels` has twelve sets of 30 labels and three of each larger size. Most of the lead of the codes depends on how the inputs are scaled. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. If all inputs are divided by one number, instead of each by its own standard deviation, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
+# **Few labels.** {numref}`fig-labels` has twelve sets of 30 labels and three of each larger size. Most of the lead of the codes depends on the classifier. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. With all inputs divided by one number, and the penalty best on the test digits, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. By the nearest neighbor the components lead. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
 #
 # **Fine-tuning.** Put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise and, as a control, from random weights, with the same labels, batches and number of steps, on three separate sets of labels (the columns). The encoder of the denoiser is the best start on each of three sets; the plain one helps less.
 #
@@ -581,7 +581,7 @@ low = bool(blank < errors.quantile(0.05))
 print("a blank image has a smaller error than 95 % of the test digits:", low)
 
 # %% [markdown]
-# The zeros stand out. The ones do the opposite: although the network has never seen a 1, a 1 has a *smaller* error than a random other digit more often than not (at a quarter of the learning rate, in half of the cases). The squared gray levels alone, without any network, rank the two classes in the same way. With five runs of each, the AUROC of the error is 0.89 ± 0.00 for hidden zeros and 0.38 ± 0.02 for hidden ones, that of the relative error 0.68 ± 0.01 and 0.78 ± 0.01 ({ref}`experiment <exp-anomalies>`). An image that is black everywhere has a smaller error than almost all digits.
+# The zeros stand out. The ones do the opposite: although the network has never seen a 1, a 1 has a *smaller* error than a random other digit more often than not (at a quarter of the learning rate, in half of the cases). The squared gray levels alone, without any network, rank the two classes in the same way. With five runs of each, the AUROC of the error is 0.89 ± 0.00 for hidden zeros and 0.38 ± 0.02 for hidden ones, that of the relative error 0.68 ± 0.01 and 0.78 ± 0.01 ({ref}`experiment <exp-anomalies>`). But the inverse of the squared gray levels, without any network, finds the ones better still.
 #
 # :::{depth-end}
 # :::
@@ -1198,7 +1198,7 @@ with torch.no_grad():
 print("Mean length of a digit's code: {:.1f}, at half the brightness {:.1f}.".format(*long))
 
 # %% [markdown]
-# The two classifiers miss about one real digit in fifty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %.
+# The two classifiers miss about one real digit in sixty. Beyond this rate, of 1,500 decoded samples of each of three networks ({ref}`experiment <exp-code-model>`) they do not recognize 97.8 ± 0.1 % of the images of a standard Gaussian, 80.2 ± 0.3 % of the fitted one, 18.3 ± 1.1 % of the mixture of 40 and 14.0 ± 0.4 % of one of 160; of real codes it is 1.8 ± 0.2 %.
 #
 # How large must a distance between samples be to count as a difference? The {term}`energy distance` of two distributions {cite:p}`szekely2013`,
 #

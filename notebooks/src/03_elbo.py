@@ -951,7 +951,7 @@ plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right
 #
 # :::{depth-start} the encoder adds an amortization gap and noise, which shrink with longer training
 # :::
-# With an encoder, an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`). Both are above the noise of the data. With a quarter of the learning rate, too little for so few steps, the speed is 1.77 ± 0.01.
+# With an encoder, an amortization gap of 0.12 ± 0.03 nats comes on top, of 0.04 ± 0.02 after four times as many steps. Only with an encoder does the noise grow, too: it is 0.277 ± 0.006, and 0.212 ± 0.001 after the longer training ({ref}`experiment <exp-ring-bound>`). Both are above the noise of the data. With a quarter of the learning rate the speed is 1.77 ± 0.01, with four times 1.15 ± 0.29.
 #
 # :::{depth-end}
 # :::

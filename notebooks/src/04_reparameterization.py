@@ -829,7 +829,7 @@ plots.curves(
 # %% [markdown]
 # The table has means over the last 300 steps. With everything by samples, the gradient is zero on average {eq}`eq-score-mean-zero`, and the weights move at random. With the closed KL, only $- D_{\mathrm{KL}}(q_\phi \,\Vert\, p)$ has a gradient in the encoder, and $q_\phi(z \mid x)$ becomes the {term}`prior`, whatever $x$ is: {term}`posterior collapse`, caused by a missing letter.
 #
-# **On real digits.** How far is the score function from the path-wise estimator in a real encoder? We take 100 digits and the gradient in the biases of its last layer. Each estimate gets eleven samples, that is, passes through the decoder.
+# **On real digits.** How far is the score function from the path-wise estimator in a real encoder? We take 100 digits and the gradient in the biases of its last layer. Each estimate gets eleven forward passes through the decoder; path-wise ones also go back.
 #
 # :::{depth-start} in a fresh network the baseline divides the variance by about 50,000, and the closed KL the path-wise one by about 50
 # :::
@@ -877,7 +877,7 @@ assert plain > 100 * centered
 #
 # In five networks, each with its own initial weights and digits ({ref}`experiment <exp-gradient-noise>`), with the KL estimated by the same samples and the leave-one-out baseline, the score function has five times the variance in a fresh network, and 9 to 15 times after training ({numref}`fig-digit-variances`). With a baseline from ten samples that serve for nothing else it is 50 to 150 times, because only one sample of eleven enters the gradient itself.
 
-# %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 15 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie between 40 and 140."}, "figure": {"caption": "The variance of score-function estimates over that of the path-wise estimate of equal cost, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
+# %% tags=["figure"] mystnb={"image": {"alt": "Nine rows of five marks on a logarithmic axis of ratios of variances, in three groups of stages. The leave-one-out marks lie between 4 and 12 with a sampled KL. With a closed KL they lie near 200 in fresh networks and near 15 after 2,400 steps. The marks of one sample lie between 40 and 140."}, "figure": {"caption": "The variance of score-function estimates over that of path-wise ones of as many samples, for five networks at three stages of training. \"One sample\" uses ten of eleven for the baseline alone.", "name": "fig-digit-variances"}}
 record, labels = record_of("gradient-noise"), []
 measures = {
     "leave-one-out": "leave-one-out, sampled",

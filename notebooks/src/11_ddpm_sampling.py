@@ -735,7 +735,7 @@ fig
 # %% [markdown]
 # With this network $\tilde\beta_t$ helps, and so does the class. With both, less than half as many go unrecognized as with the class alone.
 #
-# **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) makes it worse. Later, where strokes are drawn, it helps DDIM, in 40 calls as much as noise at every step ({ref}`experiment <exp-restart>`).
+# **Where does noise help?** Not where the digit is decided: going back there with new noise (*Restart*, {cite:t}`xu2023restart`) does not help. Later, where strokes are drawn, it helps DDIM, in 40 calls as much as noise at every step ({ref}`experiment <exp-restart>`).
 #
 # **Draw the class first.** If no class is wanted, draw one, with the training frequencies, then the image with it: $p(x) = \sum_y p(y)\, p(x \mid y)$ ({ref}`experiment <exp-samplers>`). With added noise, $\tilde\beta_t$, 2.4 ± 0.7 % are not recognized, no more than the 3.7 ± 1.0 % of all 1000 steps with the class: by this count twenty steps suffice.
 #
@@ -751,7 +751,7 @@ fig
 # %% [markdown]
 # :::{depth-start} neither more steps nor other times replace the class: the numbers
 # :::
-# **In twenty steps** added noise and the class help, and twice the steps do not replace them ({ref}`experiment <exp-samplers>`, three times 200 images of this network). At trailing times and without a class 16.4 ± 2.4 % of the images of DDIM are not recognized, 13.4 ± 2.4 % of the second order and 10.6 ± 0.1 % of $\tilde\beta_t$; with the class given, 9.4 ± 1.0 %, 8.9 ± 1.3 % and 2.4 ± 0.3 %. In 40 steps without a class they are 13.8 ± 2.5 % of DDIM, 9.8 ± 0.2 % of $\tilde\beta_t$. The trailing times help the second order with a class, from 10.1 ± 1.5 % at even times. With the class drawn first, not recognized are 7.4 ± 1.0 % of DDIM and 7.3 ± 1.5 % of the second order, 9.0 ± 1.5 and 6.2 ± 1.0 percentage points fewer than from the same noise without a class. The Fréchet distance, of which only differences count at 200 images, falls by 7.4 ± 0.5 and 5.5 ± 0.7. (For images of a given class or text {cite:t}`lu2022` report DPM-Solver++ ahead of DDIM in few steps.)
+# **In twenty steps** added noise and the class help, as counted by the judges, and twice the steps do not replace them ({ref}`experiment <exp-samplers>`, three times 200 images of this network). At trailing times and without a class 16.4 ± 2.4 % of the images of DDIM are not recognized, 13.4 ± 2.4 % of the second order and 10.6 ± 0.1 % of $\tilde\beta_t$; with the class given, 9.4 ± 1.0 %, 8.9 ± 1.3 % and 2.4 ± 0.3 %. In 40 steps without a class they are 13.8 ± 2.5 % of DDIM, 9.8 ± 0.2 % of $\tilde\beta_t$. The trailing times help the second order with a class, from 10.1 ± 1.5 % at even times. With the class drawn first, not recognized are 7.4 ± 1.0 % of DDIM and 7.3 ± 1.5 % of the second order, 9.0 ± 1.5 and 6.2 ± 1.0 percentage points fewer than from the same noise without a class. The Fréchet distance, of which only differences count at 200 images, falls by 7.4 ± 0.5 and 5.5 ± 0.7. (For images of a given class or text {cite:t}`lu2022` report DPM-Solver++ ahead of DDIM in few steps.)
 #
 # **Fresh noise here and there** ({ref}`experiment <exp-restart>`, three times 500 images). In 40 calls without a class 14.9 ± 1.5 % of the images of DDIM are not recognized, 8.9 ± 0.4 % with all noise fresh, 13.8 ± 0.6 % with fresh noise only where the digit is decided, for $700 < t \le 950$, and 11.9 ± 1.2 % only for $200 < t \le 450$. To go back four times to the start of a window, and down again by DDIM, leaves 17.1 ± 1.0 % in the first window and 8.2 ± 1.7 % in the second.
 #
@@ -816,7 +816,7 @@ assert copied[0] > 0.9 * copied[1]
 # %% [markdown]
 # Given the factors, samples are nearly renders (0.8 is an error of four gray levels in each value) and show what was asked for. Without them the squared distance is about twice as large. As a rule they are no copies: in the median no closer to the training scenes than new scenes.
 #
-# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): after equal training the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. Likely eight latents suit five factors; given these, the diffusion model comes as near (table).
+# **Are VAEs worse, then?** The small one is that of chapter 7, with fewer parameters, scenes and minutes. The squared distance from the nearest render is 0.741 ± 0.004 in the median for a VAE that has the same scenes, as many parameters and the same minutes, 33.2 ± 3.1 for the small one, and 1.71 ± 0.03 for the diffusion model without factors ({ref}`experiment <exp-houses>`): the VAE's houses are nearer to renders. Its reconstructions of test scenes are at 0.687 ± 0.028. But the diffusion model had no factors in a tenth of its training only; given them, it comes as near (table).
 #
 # :::{depth-end}
 # :::
