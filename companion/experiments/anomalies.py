@@ -18,13 +18,15 @@ def digits() -> tuple[Images, Images]:
     return load("mnist", "train"), load("mnist", "test")
 
 
-def detect(hidden: int, lr: float, epochs: int, latent_dim: int, seed: int) -> dict[str, float]:
-    """AUROC of three scores for the digit that was left out of the training.
+def detect(
+    hidden: int, lr: float, epochs: int, latent_dim: int, seed: int, seen: bool = False
+) -> dict[str, float]:
+    """AUROC of three scores for the digit that was left out of the training, or for the same one if it was seen.
 
     The scores are the squared error, the sum of the squared gray levels, and the former over the latter.
     """
     train, test = digits()
-    images = train.images[train.labels != hidden][:30_000]
+    images = train.images[(train.labels != hidden) | seen][:30_000]
     model = mlp_autoencoder(latent_dim=latent_dim)
     batches = Batches(images, batch_size=128, num_epochs=epochs, seed=seed)
     for _ in fit(model, reconstruction_loss, batches, Adam(model.parameters(), lr=lr, fused=True)):
@@ -49,5 +51,10 @@ CONDITIONS: dict[str, Condition] = {
     f"without {hidden}{name}": partial(detect, hidden, *setting)
     for hidden in (0, 1)
     for name, setting in SETTINGS.items()
+}
+CONDITIONS |= {
+    f"seen {digit}{name}": partial(detect, digit, *SETTINGS[name], seen=True)
+    for digit in (0, 1)
+    for name in ("", ", rate 0.00025", ", 4 epochs")
 }
 EXPERIMENTS = {"anomalies": Experiment(CONDITIONS, seeds=5)}

@@ -55,9 +55,21 @@ def image_error() -> float:
     return (x - noisy(x)[1]).square().mean().item()
 
 
+@cache
+def error_by_estimate() -> tuple[Tensor, Tensor]:
+    """Edges of 32 intervals of the network's estimate, and its mean squared error in each, on training digits."""
+    torch.manual_seed(0)
+    x = gray("train")[:NUM]
+    x_hat = noisy(x)[1]
+    edges = torch.linspace(-1, 1, 33)[1:-1]
+    rows, square = torch.bucketize(x_hat, edges).flatten(), (x - x_hat).square().flatten()
+    total = torch.zeros(32).index_add(0, rows, square)
+    return edges, total / torch.bincount(rows, minlength=32).clamp(min=1)
+
+
 def decode(kind: str, prior: str, seed: int) -> dict[str, float]:
     """Nats that the last step takes for a test digit, and bits per dimension."""
-    error = image_error()  # before the seed
+    error, _ = image_error(), error_by_estimate()  # before the seed
     torch.manual_seed(seed)
     model, x = trained(), gray("test")[NUM * seed :][:NUM]
     values = torch.linspace(-1, 1, LEVELS).double()
@@ -66,6 +78,9 @@ def decode(kind: str, prior: str, seed: int) -> dict[str, float]:
         x_1, x_hat = noisy(part)
         if kind == "Gaussian":
             std = model.schedule.posterior_var[2].sqrt() if prior == "usual" else error**0.5
+            if prior == "by estimate":
+                edges, errors = error_by_estimate()
+                std = errors[torch.bucketize(x_hat, edges)].sqrt()
             decoded = model.observation_model(x_hat, torch.as_tensor(std).to(x_hat))
         elif kind == "network":
             likelihood = -(x_hat[..., None].double() - values).square() / (2 * error)
@@ -82,6 +97,7 @@ def decode(kind: str, prior: str, seed: int) -> dict[str, float]:
 CONDITIONS: dict[str, Condition] = {
     "Gaussian": partial(decode, "Gaussian", "usual"),
     "Gaussian, measured variance": partial(decode, "Gaussian", "measured"),
+    "Gaussian, variance by estimate": partial(decode, "Gaussian", "by estimate"),
     "equal": partial(decode, "pixel", "equal"),
     "black alone": partial(decode, "pixel", "black"),
     "frequencies": partial(decode, "pixel", "all"),

@@ -488,7 +488,7 @@ for name, values in parts.items():
     print(f"{name:24s}  {total:8.2f}  {100 * between / total:13.1f} %")
 
 # %% [markdown]
-# **Few labels.** {numref}`fig-labels` has twelve sets of 30 labels and three of each larger size. Most of the lead of the codes depends on the classifier. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. With all inputs divided by one number, and the penalty best on the test digits, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. By the nearest neighbor the components lead. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
+# **Few labels.** {numref}`fig-labels` has twelve sets of 30 labels and three of each larger size. Most of the lead depends on the classifier. With thirty labels, three other networks, trained for one epoch, give 53.2 ± 0.7 percent right with the codes, 49.0 ± 0.9 with the components and 49.1 ± 0.8 with the pixels. With all inputs divided by one number, and the penalty best on the test digits, they give 54.2 ± 0.7, 53.5 ± 0.5 and 53.5 ± 1.0. By the nearest neighbor the components lead. Longer training helps: after four epochs the codes give 54.7 ± 1.0 and 55.4 ± 0.8 ({ref}`experiment <exp-few-labels>`).
 #
 # **Fine-tuning.** Put a new linear layer on the encoder and train both for the task, here with 1,000 labels. We start from the plain encoder, from one trained to undo noise and, as a control, from random weights, with the same labels, batches and number of steps, on three separate sets of labels (the columns). The encoder of the denoiser is the best start on each of three sets; the plain one helps less.
 #

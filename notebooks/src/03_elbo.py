@@ -945,7 +945,7 @@ wrapped = {
 plots.curves(wrapped, x_label="angle on the ring", y_label="density", axes=right)
 
 # %% [markdown]
-# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 over three trainings ({ref}`experiment <exp-ring-bound>`).
+# By the likelihood the decoder finds the speed of the data, 2.00. By the bound, with the best Gaussian for each point, it stops at 1.65: the approximation gap is then 0.090 nats instead of 0.139, and the KL divergence from the data to the model 0.016 instead of zero. With an encoder the speed is 1.639 ± 0.002 over three runs ({ref}`experiment <exp-ring-bound>`).
 #
 # Why ({numref}`fig-ring-speed`)? The faster the line is wound, the more latents produce the same point, the more modes the posterior has, and the wider the gap. A slower decoder trades a little of the fit for posteriors with less in other modes.
 #

@@ -439,7 +439,7 @@ for name in decoders:
 #
 # because a sum of independent Gaussians is Gaussian and the variances add up to $\cos^2 \alpha + \sin^2 \alpha = 1$. (Slerp differs a little: its weights depend on the angle between the ends.)
 #
-# **Line or arc, in numbers** ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same network after eight epochs of training: there the arc is ahead, by both judges.
+# **Line or arc, in numbers** ({ref}`experiment <exp-midpoints>`). Over three seeds 20.1 ± 0.2 % of the midpoints on the line and 21.6 ± 0.7 % of those on the arc are not recognized with this VAE. The difference, line less arc, is −6.9 ± 1.6 points with the network of 50 latents, and 9.7 ± 0.8 with the same architecture after eight epochs of training: there the arc is ahead, by both judges.
 #
 # Two other measurements, for the networks of 16 and of 50 latents and the one of eight epochs: the bound under another VAE is higher on the arc by 1.8 ± 0.2 nats with the first, and that on the line by 0.7 ± 0.2 and 3.0 ± 1.0 nats with the two others. Between draws of the prior the first has 19.3 ± 0.7 % on the line and 23.0 ± 0.8 % on the arc without a digit ({ref}`experiment <exp-midpoints>`).
 #
@@ -526,7 +526,7 @@ for tau in (0.0, 0.6, 1.0, 1.4):
 # :::{dropdown} The temperatures in numbers
 # (Some texts call the exponent $1 / T$; then $T = \tau^2$.)
 #
-# From the record ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. With that network after eight epochs it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, nor is any origin; at four times the learning rate the temperatures differ by less than their error.
+# From the record ({ref}`experiment <exp-temperature>`). At temperatures of 1, 0.8 and 0.6, 26.4 ± 1.0, 21.6 ± 0.5 and 18.3 ± 0.4 % of the draws of this network are not recognized, and 27.6 ± 1.4, 20.8 ± 0.7 and 18.4 ± 0.1 % of those of the network with 50 latents. The number of classes, as the exponential of their entropy, falls from 9.7 ± 0.1 to 6.3 ± 0.1 and from 9.8 ± 0.0 to 6.1 ± 0.1. But if the pixels are drawn, a temperature of 0.6 changes the share by −3.8 ± 1.2 and −0.3 ± 0.7 points only. With that network after eight epochs it is the other way round: 47.4 ± 0.7 % at 1 and 63.4 ± 0.5 % at 0.6 are not recognized, nor is any origin; at four times the learning rate the difference is unclear.
 # :::
 
 # %% [markdown]
