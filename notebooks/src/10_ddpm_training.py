@@ -1078,7 +1078,7 @@ if test.name == "mnist":
     assert last["histogram"] < 0.6 * last["optimal"] and bits["histogram"] < 0.9 * bits["optimal"]
 
 # %% [markdown]
-# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, because it knows how common black is. And long steps cost nats: in 16 finer steps for each of the thousand the network saves 0.07 bits per pixel more (box).
+# The optimal variances beat the first two, as they must on the digits from which they were computed; $\beta_t$ is far too large. The histogram saves nearly half of the last step, since black is common and nearly certain. And long steps cost nats: in 16 finer steps for each of the thousand the network saves 0.07 bits per pixel more (box).
 #
 # :::{depth-start} no decoder that sees a pixel's value alone beats the histogram, and finer steps save a little more
 # :::
@@ -1088,7 +1088,7 @@ if test.name == "mnist":
 # p(x_j \mid x_{1,j}) = \frac{c(x_j)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, x_j,\, 1 - \bar\alpha_1 \big)}{\sum_g c(g)\, \mathcal{N}\big( x_{1,j};\, \sqrt{\bar\alpha_1}\, g,\, 1 - \bar\alpha_1 \big)} .
 # $$ (def-histogram-decoder)
 #
-# What helps is how common black is ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 299.8 ± 1.2 nats with the usual variance and 270.1 ± 2.2 with the measured one.
+# What helps is to know that black is common and nearly certain ({ref}`experiment <exp-gray-levels>`). On five times 500 test digits, Bayes' rule for each pixel takes 591.2 ± 0.9 nats with equal frequencies, 174.4 ± 1.2 if black alone has its own, and 164.7 ± 1.0 with all; the Gaussian about the network's estimate takes 299.8 ± 1.2 nats with the usual variance and 270.1 ± 2.2 with the measured one. Is it the frequencies, then, and not the network? With a variance that depends on the estimate, far smaller where it is black, the network takes 174.9 ± 6.9 nats: as few as with the frequency of black.
 #
 # How good can such a decoder be? If the pixels were drawn from $c$, its cost would be the entropy that is left in a pixel when $x_{1,j}$ is known,
 #

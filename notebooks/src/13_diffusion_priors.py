@@ -779,7 +779,7 @@ plots.image_rows(rows | {k: to_unit(x) for k, x in filled.items()}, tile=0.75)
 # (sec-restoration)=
 # ### Is it a better prior?
 #
-# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for scattered pixels, a coarse grid and a blur, with the digits' covariance in $C_t$. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
+# A Gaussian prior knows which pixels vary together, but not that digits are made of strokes. The mean of eight draws of the diffusion has a smaller squared error than the Gaussian's answer, the best linear estimate, for scattered pixels, a coarse grid and a blur, if $C_t$ has covariances. But where a measurement leaves a doubt, sharp detail is one of many answers, however convincing it looks. If the truth is no digit, digits may still fit a coarse $y$, and all draws can err alike: check that $y$ is typical of measured draws of the prior.
 #
 # :::{depth-start} the diffusion prior has a third to two thirds of the error of the best linear estimate
 # :::
