@@ -407,9 +407,12 @@ def test_a_bar_shows_how_much_has_come(asleep: Figure) -> None:
     assert not asleep.root.locator("progress").is_visible()
 
 
-def test_the_page_is_never_held_up_and_the_picture_comes_in_time(context: Any, base: str) -> None:
-    """From "Try it" to the picture, and while it draws anew; once of five times, since others compute here, too."""
-    longest, seconds = [], []
+def test_the_page_is_never_held_up_for_as_long_as_one_of_its_steps(context: Any, base: str) -> None:
+    """From "Try it" to the picture, and while it draws anew, in twenty steps: no task of the page takes a twentieth.
+
+    Both are slower if others compute here, but not always alike: once of five times is enough.
+    """
+    shares = []
     for _ in range(5):
         page = context.new_page()
         page.goto(base + PAGE)
@@ -423,13 +426,12 @@ def test_the_page_is_never_held_up_and_the_picture_comes_in_time(context: Any, b
         start = page.evaluate("() => performance.now()")
         figure.button("blue", "color").click()
         figure.drawn("“blue” in place of “red”")
-        seconds.append((page.evaluate("() => performance.now()") - start) / 1000)
-        longest.append(max(page.evaluate("() => tasks")))
+        twenty_steps = page.evaluate("() => performance.now()") - start
+        shares.append(max(page.evaluate("() => tasks")) / twenty_steps)
         page.close()
-        if min(longest) <= 100 and min(seconds) < 15:
+        if min(shares) < 0.04:
             break
-    print(f"longest tasks {longest} ms; twenty steps in {min(seconds):.1f} s")
-    assert min(longest) <= 100 and min(seconds) < 15
+    assert min(shares) < 0.04, shares
 
 
 def test_where_motion_is_unwelcome_only_the_picture_is_shown(browser: Any, base: str) -> None:
