@@ -403,7 +403,9 @@ def test_a_silent_network_is_given_up_soon(folders, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         publish(monkeypatch, "mnist", "MNIST/raw", idx_files()[0], url=url)
-        with pytest.raises(FileNotFoundError, match="no network"):  # otherwise it waits until the tests give up
+        with pytest.raises(
+            FileNotFoundError, match="no network"
+        ):  # otherwise it waits until the tests give up
             data.load("mnist", fallback=False)
 
 
