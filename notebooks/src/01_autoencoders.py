@@ -859,7 +859,7 @@ with torch.no_grad():
 plots.image_rows(rows)
 
 # %% [markdown]
-# By two classifiers ({ref}`chapter 10 <sec-ddpm-samples>`), a network never asked to draw makes digits out of noise in 64.8 ± 0.9 % of the cases ({ref}`experiment <exp-arrows>`). Along a plain network's arrows they are rarer, 38.1 ± 2.0 %; the robust one below, which saw no noise and learned to undo attacks, comes close, with 58.5 ± 1.2 %. Many noise levels make a *diffusion model*.
+# By two classifiers ({ref}`chapter 10 <sec-ddpm-samples>`), a network never asked to draw makes digits out of noise in 64.8 ± 0.9 % of the cases ({ref}`experiment <exp-arrows>`). Along a plain network's arrows, denoised alike, they are rarer, 38.1 ± 2.0 %; the robust one below, trained on attacks without noise, comes close, with 58.5 ± 1.2 %. Many noise levels make a *diffusion model*.
 #
 # *Sources: A03, A06.*
 
